@@ -1,0 +1,225 @@
+"""From a trained model to its supernet."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
+
+from eqnet.choices import Choices
+from eqnet.errors import InputError, ModelError
+from eqnet.layers import ELASTIC, Elastic, ElasticEmbedding
+from eqnet.layers.base import check_weight
+from eqnet.quantizer import Quantizer
+from eqnet.space import ElasticSpace, Layer, TiedSet
+from eqnet.supernet import Supernet
+from eqnet.tracing import ExampleInputs, Trace, trace
+
+FUSED_BY_ENGINES: tuple[tuple[str, ...], ...] = (
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("to_q", "to_k", "to_v"),
+    ("wq", "wk", "wv"),
+    ("gate_proj", "up_proj"),
+    ("w1", "w3"),
+)
+"""Names of sibling linear layers that inference engines merge into one, which takes one format."""
+
+
+def elasticize(
+    model: nn.Module,
+    choices: Choices | None = None,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    tied: Iterable[Sequence[str]] = (),
+) -> Supernet:
+    """Makes a copy of ``model`` elastic: each layer can run in every format, on shared weights.
+
+    Replaced are Conv1d/2d/3d, ConvTranspose1d/2d/3d, Linear and (weight-only) Embedding; ``left_alone`` of the
+    result names every other module with weights, and says why. The supernet runs in floating point until
+    ``calibrate`` has set its ranges and ``activate`` has chosen a subnet.
+
+    Args:
+        model: trained; not changed.
+        choices: the formats that layers may take; the default space if None.
+        example_inputs: a batch for ``model``: a tensor, a tuple of arguments or a mapping of keyword arguments.
+        tied: sets of layer names that must share a format, beside those that share a weight and those that
+            engines fuse (query/key/value, gate/up).
+
+    Raises:
+        ModelError: the model does not run, holds inf or NaN, or has no layer that can be quantized.
+        InputError: ``tied`` names a layer that is not elastic.
+    """
+    if example_inputs is None:
+        raise InputError("elasticize needs example_inputs: a batch that the model runs on, e.g. next(iter(loader))[0]")
+    choices = choices or Choices()
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            # Its inference fast path reads the weights of its layers and would pass the quantizers by.
+            module.activation_relu_or_gelu = 0
+    seen = trace(model, example_inputs)
+    left_alone = _left_alone(model, seen)
+    paths = {
+        path: module
+        for path, module in model.named_modules()
+        if module in seen.calls and path not in left_alone
+    }
+    if not paths:
+        reasons = "; ".join(f"{path or 'the model'}: {why}" for path, why in left_alone.items()) or "it has no weights"
+        raise ModelError(f"the model has no layer that can be quantized ({reasons})")
+    replaced = {module: ELASTIC[type(module)].replacing(module, path) for path, module in paths.items()}
+    space = _space(choices, {path: module for path, module in paths.items()}, seen, model, _unions(paths, tied))
+    root = _substitute(model, replaced)
+    elastic = {path: replaced[module] for path, module in paths.items()}
+    _attach_quantizers(elastic, space)
+    return Supernet(root, space, elastic, left_alone)
+
+
+def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
+    """Every module that holds weights of two or more dimensions and stays in floating point, and why."""
+    reasons = {}
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            reasons[path] = "its weight is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
+        elif any(path.startswith(f"{parent}.parametrizations") for parent in reasons):
+            continue
+        elif type(module) in ELASTIC:
+            weight = module.weight
+            if module not in seen.calls:
+                reasons[path] = "it is never called on the example inputs"
+            elif not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+                reasons[path] = f"its weight is {getattr(weight, 'dtype', type(weight).__name__)}, not floating point"
+            else:
+                check_weight(weight, path)
+        elif any(p.ndim >= 2 for p in module.parameters(recurse=False)):
+            reasons[path] = f"eqnet has no elastic form of {type(module).__name__}"
+    return reasons
+
+
+def _unions(paths: dict[str, nn.Module], tied: Iterable[Sequence[str]]) -> list[list[str]]:
+    """Partition of the layers into tied sets, each in the order of ``paths``."""
+    leader = {path: path for path in paths}
+
+    def find(path: str) -> str:
+        while leader[path] != path:
+            path = leader[path]
+        return path
+
+    def unite(names: Sequence[str]) -> None:
+        for name in names:
+            if name not in leader:
+                raise InputError(f"tied layer '{name}' is not an elastic layer of the model; there are {', '.join(paths)}")
+        for name in names[1:]:
+            leader[find(name)] = find(names[0])
+
+    by_weight: dict[int, list[str]] = {}
+    for path, module in paths.items():
+        by_weight.setdefault(id(module.weight), []).append(path)
+    for names in by_weight.values():
+        unite(names)
+    for siblings in FUSED_BY_ENGINES:
+        for path in paths:
+            parent, _, name = path.rpartition(".")
+            if name == siblings[0]:
+                group = [f"{parent}.{sibling}".lstrip(".") for sibling in siblings]
+                if all(member in paths for member in group):
+                    unite(group)
+    for names in tied:
+        unite(list(names))
+    sets: dict[str, list[str]] = {}
+    for path in paths:
+        sets.setdefault(find(path), []).append(path)
+    return list(sets.values())
+
+
+def _space(
+    choices: Choices, paths: dict[str, nn.Module], seen: Trace, model: nn.Module, unions: list[list[str]]
+) -> ElasticSpace:
+    order = {path: seen.calls[module].order for path, module in paths.items()}
+    edges = {min(order, key=order.__getitem__), max(order, key=order.__getitem__)}
+    biased = set(seen.folded.values())
+    stored: set[int] = set()
+    sets = []
+    for names in sorted((sorted(names, key=order.__getitem__) for names in unions), key=lambda n: order[n[0]]):
+        layers = []
+        for path in names:
+            module = paths[path]
+            matrix = ELASTIC[type(module)].to_matrix(module, module.weight.detach())
+            layers.append(
+                Layer(
+                    name=path,
+                    kind=type(module).__name__,
+                    rows=matrix.shape[0],
+                    cols=matrix.shape[1],
+                    macs=seen.calls[module].macs // seen.samples,
+                    inputs=seen.calls[module].inputs // seen.samples,
+                    has_bias=getattr(module, "bias", None) is not None or module in biased,
+                    stored=id(module.weight) not in stored,
+                )
+            )
+            stored.add(id(module.weight))
+        edge = bool(edges & set(names))
+        formats = choices.formats(edge=edge)
+        if all(isinstance(paths[path], nn.Embedding) for path in names):
+            formats = tuple(dict.fromkeys(replace(fmt, activation=None) for fmt in formats))
+        sets.append(TiedSet(tuple(layers), formats, edge))
+    return ElasticSpace(
+        sets=tuple(sets),
+        weight_only=frozenset(path for path, module in paths.items() if isinstance(module, nn.Embedding)),
+        scale_bits=choices.scale_bits,
+        float_bytes=_float_bytes(model, paths.values(), seen),
+    )
+
+
+def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> int:
+    """Bytes of everything that is stored beside the elastic layers, as it is after folding batch norms."""
+    gone = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    total = 0
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            gone.update(id(t) for t in [*module.parameters(recurse=False), *module.buffers(recurse=False)])
+            if module not in seen.folded:
+                total += 2 * 4 * module.num_features  # a scale and a shift for each channel
+    kept = {id(t): t for t in [*model.parameters(), *model.buffers()] if id(t) not in gone}
+    return total + sum(t.numel() * t.element_size() for t in kept.values())
+
+
+def _substitute(model: nn.Module, replaced: dict[nn.Module, Elastic]) -> nn.Module:
+    """Puts the elastic layers where the modules were, under every name that a module has."""
+    if model in replaced:
+        return replaced[model]
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if child in replaced:
+                setattr(parent, name, replaced[child])
+    for parent in model.modules():
+        for name, child in list(parent._modules.items()):  # a child may have two names; named_children shows one
+            if child in replaced:
+                parent._modules[name] = replaced[child]
+    return model
+
+
+def _attach_quantizers(elastic: dict[str, Elastic], space: ElasticSpace) -> None:
+    scale_dtype = torch.float16 if space.scale_bits == 16 else torch.float32
+    shared: dict[int, Quantizer] = {}
+    for tied in space.sets:
+        for layer in tied.layers:
+            module = elastic[layer.name]
+            weights = (choice.weight for choice in tied.choices)
+            key = id(module.weight)
+            if key not in shared:
+                shared[key] = Quantizer(weights, layer.rows, layer.cols, scale_dtype)
+            module.weight_quantizer = shared[key]
+            activations = [c.activation for c in tied.choices if c.activation is not None]
+            if activations and not isinstance(module, ElasticEmbedding):
+                module.input_quantizer = Quantizer(activations, 1, None)
+            module.weight_quantizer.to(module.weight.device)
+            if module.input_quantizer is not None:
+                module.input_quantizer.to(module.weight.device)

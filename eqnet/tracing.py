@@ -1,0 +1,113 @@
+"""What one forward pass shows of a model: which layers run, in what order, on what, and which batch norms fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from eqnet.errors import ModelError
+from eqnet.layers import ELASTIC
+
+ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
+
+
+@dataclass
+class Calls:
+    """What was seen of one layer.
+
+    Attributes:
+        order: how many layers ran before its first call.
+        macs: multiply-accumulates over all calls and samples.
+        inputs: input elements over all calls and samples.
+    """
+
+    order: int
+    macs: int = 0
+    inputs: int = 0
+
+
+@dataclass
+class Trace:
+    """What was seen of a model.
+
+    Attributes:
+        calls: by module, for each layer of a kind that can be elastic and that ran.
+        folded: batch norms that run on nothing but the output of one such layer, and that layer.
+        samples: samples in the example inputs.
+    """
+
+    calls: dict[nn.Module, Calls] = field(default_factory=dict)
+    folded: dict[nn.Module, nn.Module] = field(default_factory=dict)
+    samples: int = 1
+
+
+def call(model: nn.Module, inputs: ExampleInputs) -> Any:
+    """Calls ``model`` with a tensor, a tuple of positional or a mapping of keyword arguments."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
+    """Runs ``model`` once, in evaluation mode and without gradients, and watches its layers.
+
+    Raises:
+        ModelError: the model does not run on the example inputs.
+    """
+    seen = Trace(samples=_samples(inputs))
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # by identity; holding the tensor keeps its identity unique
+    consumers: dict[nn.Module, set[nn.Module]] = {}
+
+    def watch_layer(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
+        x = arguments[0] if arguments else next(iter(keywords.values()))
+        calls = seen.calls.setdefault(layer, Calls(order=len(seen.calls)))
+        calls.macs += ELASTIC[type(layer)].macs(layer, x, output)
+        calls.inputs += x.numel()
+        outputs[id(output)] = layer, output
+
+    def watch_batch_norm(norm: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+        source = outputs.get(id(arguments[0]))
+        if source is not None:
+            consumers.setdefault(norm, set()).add(source[0])
+
+    hooks = [
+        module.register_forward_hook(watch_layer, with_kwargs=True)
+        for module in model.modules()
+        if type(module) in ELASTIC
+    ] + [m.register_forward_hook(watch_batch_norm) for m in model.modules() if isinstance(m, _BatchNorm)]
+    try:
+        with evaluating(model), torch.no_grad():
+            call(model, inputs)
+    except Exception as e:
+        raise ModelError(f"the model does not run on the example inputs: {type(e).__name__}: {e}") from e
+    finally:
+        for hook in hooks:
+            hook.remove()
+    seen.folded = {norm: next(iter(layers)) for norm, layers in consumers.items() if len(layers) == 1}
+    return seen
+
+
+def _samples(inputs: ExampleInputs) -> int:
+    values = [inputs] if isinstance(inputs, Tensor) else inputs.values() if isinstance(inputs, Mapping) else inputs
+    batches = [value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim]
+    if not batches or batches[0] == 0:
+        raise ModelError("the example inputs hold no tensor with at least one sample; give a batch of real inputs")
+    return int(batches[0])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
