@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +12,12 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from eqnet.errors import InputError
 from eqnet.randomness import seeded
+
+if TYPE_CHECKING:
+    from eqnet.tasks.task import Task
+
+CALIBRATION_SAMPLES = 256
+"""Samples that ranges are set and batch norm is re-estimated on."""
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -65,6 +72,27 @@ def in_order(dataset: Dataset[Any], size: int, limit: int | None = None) -> list
     count = length(dataset)
     count = count if limit is None else min(limit, count)
     return [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+def calibration_inputs(task: Task, device: torch.device | str) -> list[Any]:
+    """The inputs, in batches, that ranges and batch norm are computed on: few, so they stay in memory."""
+    dataset = task.calibration if task.calibration is not None else task.train
+    return [batch[0] for batch in batches(dataset, in_order(dataset, 256, CALIBRATION_SAMPLES), device)]
+
+
+def fingerprint(task: Task, limit: int = 4096) -> str:
+    """A hash of the first ``limit`` samples of the data that training and search see, hexadecimal."""
+    digest = hashlib.sha256()
+    for dataset in (task.train, task.validation, task.calibration):
+        if dataset is None:
+            continue
+        digest.update(str(length(dataset)).encode())
+        for batch in batches(dataset, in_order(dataset, 256, limit)):
+            for value in batch:
+                tensor = torch.as_tensor(value).contiguous()
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 class Shuffled:

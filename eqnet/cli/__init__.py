@@ -1,0 +1,43 @@
+"""The ``eqnet`` command: each verb parses, calls one function of the library and prints."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from eqnet.cli.eval import evaluate
+from eqnet.cli.inspect import inspect
+from eqnet.cli.search import search
+from eqnet.cli.targets import targets
+from eqnet.cli.train import train
+from eqnet.errors import EqnetError
+
+INTERRUPTED = 130
+"""The exit status of a command ended by Ctrl-C, 128 + SIGINT."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="eqnet")
+def cli() -> None:
+    """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
+
+
+for command in (train, search, evaluate, inspect, targets):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 failure, 2 bad input, 130 interrupted."""
+    try:
+        status = cli.main(arguments, standalone_mode=False)
+    except EqnetError as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(e.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted; nothing is lost. The same command goes on from here.", err=True)
+        sys.exit(INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

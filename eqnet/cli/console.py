@@ -1,0 +1,64 @@
+"""What the verbs share in talking to people and programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Report = Callable[[str, int, int], None]
+"""Told (stage, done, total) as work goes on."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON instead of tables.")
+
+
+def print_json(data: Any) -> None:
+    """Writes one JSON document to standard output."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Writes a table to standard output; every column but the first is aligned to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Report]:
+    """A bar for each stage, on standard error, so that standard output stays clean; none if quiet."""
+    bars = Progress(
+        TextColumn("{task.description:<30}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+    )
+    stages: dict[str, Any] = {}
+    with bars:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+            bars.update(stages[stage], completed=done, total=total)
+
+        yield report
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def kilobytes(size: int) -> str:
+    return f"{size / 1000:,.1f} kB"

@@ -1,0 +1,107 @@
+"""``eqnet search``: find the best mixed precision under a budget."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from eqnet.cli.console import json_option, kilobytes, percent, print_json, print_table, progress
+from eqnet.cli.options import run_options
+from eqnet.cli.session import accelerator_for, opened
+from eqnet.export.targets import load_target
+from eqnet.search.budget import parse_budgets
+from eqnet.search.driver import Settings
+from eqnet.search.driver import search as find
+from eqnet.search.problem import Problem
+from eqnet.search.report import write_report
+from eqnet.search.result import SearchResult
+
+PARETO_POINTS = 12
+
+
+@click.command()
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="BUDGET",
+    help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, a4bit (mean activation bits) or 90%acc "
+    "(least accuracy). Repeat it to meet several.",
+)
+@click.option("--target", metavar="NAME|FILE.toml", help="Propose only what this engine runs; see eqnet targets.")
+@click.option("--pareto", is_flag=True, help=f"Also measure {PARETO_POINTS} networks along the whole Pareto front.")
+@click.option(
+    "--samples", type=click.IntRange(min=20), default=300, show_default=True, help="Subnets measured before predicting."
+)
+@run_options
+@json_option
+def search(
+    budgets: tuple[str, ...], target: str | None, pareto: bool, samples: int, as_json: bool, **options: Any
+) -> None:
+    """Find the best mixed precision under a budget.
+
+    Trains the task's supernet (or goes on with it), measures sampled subnets, learns to predict the others, searches
+    and verifies. What a run folder holds already is used again: another budget takes seconds.
+    """
+    parsed = parse_budgets(budgets)
+    if not parsed and not pareto:
+        raise click.UsageError("give at least one --budget, such as --budget 4bit, or --pareto")
+    engine = load_target(target) if target is not None else None
+    settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
+    accelerator = accelerator_for(options["device"], options["precision"])
+    with opened(options, accelerator) as run, progress() as report:
+        Problem.of(run.supernet.space, parsed, engine)  # refuses what cannot be met before anything is trained
+        run.train(accelerator, report)
+        data = find(
+            run.supernet,
+            run.task,
+            parsed,
+            settings,
+            store=run.folder / "measurements.sqlite",
+            target=engine,
+            report=report,
+        )
+        data.result.subnet.save(run.folder / "subnet.json")
+        data.result.save(run.folder / "result.json")
+        write_report(replace(data, command=shlex.join(["eqnet", *sys.argv[1:]])), run.folder)
+        folder = run.folder
+    if as_json:
+        print_json(data.result.to_json())
+        return
+    print_summary(data.result)
+    click.echo(f"Report: {folder / 'report.html'}")
+
+
+def print_summary(result: SearchResult) -> None:
+    """The winner beside fp32 and the uniform networks, and how far predictions can be trusted."""
+    accuracy = result.accuracy
+
+    def row(name: str, bits: str, size: str, validation: float, test: float | None) -> list[str]:
+        return [name, bits, size, percent(validation), percent(test) if test is not None else "–"]
+
+    rows = [
+        row(
+            "this network",
+            f"{result.cost.code_bits:.3f}",
+            kilobytes(result.cost.bytes),
+            accuracy.validation,
+            accuracy.test,
+        )
+    ]
+    rows += [
+        row(f"uniform {bits} bits", f"{u.cost.code_bits:.3f}", kilobytes(u.cost.bytes), u.validation, u.test)
+        for bits, u in accuracy.uniform.items()
+    ]
+    rows.append(row("fp32", "32", "", accuracy.fp32_validation, accuracy.fp32_test))
+    wanted = " and ".join(budget.text for budget in result.budget) or "the Pareto front"
+    print_table(f"{result.task}: {wanted}", ["network", "code bits", "size", "validation", "test"], rows)
+    predictor = result.predictor
+    click.echo(
+        f"Predictor on {predictor.held_out} held-out networks: Kendall τ {predictor.kendall_tau:.3f}, "
+        f"Pearson {predictor.pearson:.3f} (linear model: {predictor.baseline.kendall_tau:.3f}, "
+        f"{predictor.baseline.pearson:.3f})"
+    )

@@ -1,0 +1,1 @@
+"""Where quantized models go: the engines that run them and the files that they read."""

@@ -1,0 +1,174 @@
+"""From what a search found to its result and report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+import numpy as np
+import torch
+from torch import nn
+
+from eqnet.data import batches, in_order
+from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
+from eqnet.search.cost import CostModel
+from eqnet.search.found import Found
+from eqnet.search.measure import Judge
+from eqnet.search.problem import Problem
+from eqnet.search.result import (
+    Accuracy,
+    Baseline,
+    FrontPoint,
+    LayerResult,
+    Predictor,
+    Quality,
+    ReportData,
+    SearchResult,
+    SearchSummary,
+    StatedBudget,
+    Uniform,
+)
+from eqnet.subnet import Subnet
+from eqnet.supernet import Supernet
+from eqnet.tasks.task import Task
+
+QUALITY = "divergence"
+"""What the search minimises: it ranks subnets with less noise than loss or accuracy on the same samples."""
+
+_PACKAGES = ("deap", "eqnet", "numpy", "scipy", "torch")
+
+
+def describe(supernet: Supernet, task: Task, problem: Problem, found: Found, seed: int) -> ReportData:
+    """Measures the winner and what it is compared with, on validation and test data, and writes all of it down."""
+    space = supernet.space
+    costs = CostModel(space)
+    winner = space.subnet(found.winner)
+    validation, test = Judge(supernet, task, task.validation), Judge(supernet, task, task.test)
+    uniform = {
+        bits: Uniform(
+            validation=validation.measure(subnet).accuracy,
+            test=test.measure(subnet).accuracy,
+            cost=costs.cost(subnet),
+        )
+        for bits, subnet in uniform_subnets(problem).items()
+    }
+    additive = found.predictor.additive
+    assert additive is not None, "the last round fitted it"
+    predicted = float(np.exp(found.predictor.predict(np.array([found.winner]))[0]))
+    result = SearchResult(
+        task=task.name,
+        budget=tuple(
+            StatedBudget(b.text, b.metric, float(b.limit))
+            for b in (*problem.budgets, *([problem.floor] if problem.floor else []))
+        ),
+        subnet=winner,
+        cost=costs.cost(winner),
+        accuracy=Accuracy(
+            predicted=None,
+            validation=found.validated[found.winner].accuracy,
+            test=test.measure(winner).accuracy,
+            fp32_validation=float_accuracy(task, task.model, on_test=False),
+            fp32_test=float_accuracy(task, task.model, on_test=True),
+            uniform=uniform,
+        ),
+        quality=Quality(QUALITY, predicted, found.validated[found.winner].divergence),
+        predictor=Predictor(
+            found.agreement.kendall_tau,
+            found.agreement.pearson,
+            found.agreement.rmse,
+            found.agreement.held_out,
+            len(found.measured),
+            Baseline(found.baseline.kendall_tau, found.baseline.pearson, found.baseline.rmse),
+        ),
+        layers=_layers(supernet, found, winner),
+        front=tuple(
+            FrontPoint(
+                subnet=space.subnet(key),
+                cost=costs.cost(key),
+                predicted=float(np.exp(value)),
+                validation=found.validated[key].accuracy if key in found.validated else None,
+            )
+            for key, value in found.front
+        ),
+        search=SearchSummary(
+            generations=sum(len(history) for history in found.convergence),
+            exact_optimum=float(np.exp(found.optima[-1])) if found.optima else None,
+            best=float(np.exp(min(h[-1] for h in found.convergence))) if found.convergence else predicted,
+            rounds=max(len(found.convergence), 1),
+        ),
+        seed=seed,
+        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+    )
+    return ReportData(
+        result=result,
+        metric=problem.metric,
+        measured=[
+            (float(getattr(costs.cost(key), problem.metric) or 0.0), measured.divergence, measured.accuracy)
+            for key, measured in found.measured.items()
+        ],
+        held_out_predicted=found.held_out[0],
+        held_out_measured=found.held_out[1],
+        held_out_unit=f"ln {QUALITY}",
+        convergence=[np.exp(history) for history in found.convergence],
+        optima=np.exp(found.optima),
+    )
+
+
+def uniform_subnets(problem: Problem) -> dict[int, Subnet]:
+    """The network with one width throughout, for each width that the space has.
+
+    Weights are symmetric and per channel, inputs asymmetric. Inputs have the same width as the weights if a budget
+    bounds them, and the widest otherwise, as the search itself then leaves them.
+    """
+    bounded = {b.metric for b in problem.budgets} & {"activation_bits", "bops"}
+    subnets: dict[int, Subnet] = {}
+    for bits in range(MIN_BITS, MAX_BITS + 1):
+        wanted = LayerFormat(Format(bits, True, Granularity.CHANNEL), Format(bits if bounded else MAX_BITS, False))
+        subnet = problem.space.nearest(wanted)
+        free = [tied for tied in problem.space.sets if not tied.edge]
+        if all(subnet[tied.name].weight.bits == bits for tied in free):
+            subnets[bits] = subnet
+    return subnets
+
+
+def float_accuracy(task: Task, model: nn.Module, *, on_test: bool) -> float:
+    """Accuracy of a floating-point model, just as it is, on the task's test or validation data."""
+    dataset = task.test if on_test else task.validation
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.no_grad():
+        scores = [
+            task.metric(model(inputs), targets).float()
+            for inputs, targets in batches(dataset, in_order(dataset, 256), device)
+        ]
+    return torch.cat(scores).mean().item()
+
+
+def _layers(supernet: Supernet, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:
+    sizes = CostModel(supernet.space).layer_bytes(winner)
+    sensitivity = _sensitivity(supernet, found)
+    return tuple(
+        LayerResult(
+            name=layer.name,
+            kind=layer.kind,
+            weights=layer.weights,
+            weight_format=winner[layer.name].weight,
+            activation_format=winner[layer.name].activation,
+            bytes=sizes[layer.name],
+            sensitivity=sensitivity[tied.name],
+        )
+        for tied in supernet.space.sets
+        for layer in tied.layers
+    )
+
+
+def _sensitivity(supernet: Supernet, found: Found) -> dict[str, Mapping[int, float]]:
+    """By tied set and width of its weights, the divergence that the additive model blames on them, in nats."""
+    additive = found.predictor.additive
+    assert additive is not None, "the last round fitted it"
+    result: dict[str, Mapping[int, float]] = {}
+    for tied, table in zip(supernet.space.sets, additive.weight_tables, strict=True):
+        widths = np.array([choice.weight.bits for choice in tied.choices])
+        result[tied.name] = {int(bits): float(table[widths == bits].min()) for bits in np.unique(widths)}
+    return result

@@ -1,0 +1,278 @@
+"""The search: measure, predict, search, verify, until nothing better turns up (EQ-Net, arXiv 2308.07650, sec. 3.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eqnet.data import calibration_inputs, fingerprint
+from eqnet.errors import BudgetError, InputError
+from eqnet.search.budget import Budget
+from eqnet.search.describe import describe
+from eqnet.search.found import Found, Key
+from eqnet.search.measure import Judge
+from eqnet.search.noise import quantization_noise
+from eqnet.search.predictor import CQAP, Agreement, LinearBaseline
+from eqnet.search.problem import Problem
+from eqnet.search.result import ReportData
+from eqnet.search.sampling import sample_genes
+from eqnet.search.store import Measurement, Store
+from eqnet.supernet import Supernet
+from eqnet.target import Target
+from eqnet.tasks.task import Task
+
+Genes = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Report = Callable[[str, int, int], None]
+
+LEAST_DIVERGENCE = 1e-9
+"""Below this, in nats, two networks are the same; keeps logarithms finite."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a search is made.
+
+    Attributes:
+        samples: subnets measured before the first prediction.
+        held_out: of them, how many the predictor's figures are taken on; it then learns from all.
+        validation: samples of the validation data that each measurement uses.
+        rounds: of searching and measuring, at the most.
+        verified: subnets measured in each round.
+        finalists: subnets compared on the whole validation data at the end.
+        pareto: points of the Pareto front that are measured; 0 leaves them predicted.
+        seed: of everything that is drawn.
+    """
+
+    samples: int = 300
+    held_out: int = 100
+    validation: int = 512
+    rounds: int = 4
+    verified: int = 8
+    finalists: int = 4
+    pareto: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 20:
+            raise InputError(f"{self.samples} samples are too few to learn from; measure at least 20 subnets")
+
+
+def search(
+    supernet: Supernet,
+    task: Task,
+    budgets: Sequence[Budget],
+    settings: Settings | None = None,
+    *,
+    store: str | Path = ":memory:",
+    target: Target | None = None,
+    report: Report | None = None,
+) -> ReportData:
+    """Finds the subnet of least divergence that meets every budget.
+
+    Subnets are measured on validation data and a predictor (CQAP) learns from them; a genetic search, seeded with
+    the exact optimum of the additive part of the predictor, proposes the best; these are measured, the predictor
+    learns from them, and the search goes again while that finds something better. What is ranked and reported is
+    measured. The same seed gives the same result, however much of it the store holds already.
+
+    Args:
+        supernet: calibrated, and trained or not.
+        task: its validation data is what the search sees; its test data is read once, at the end.
+        budgets: upper bounds on costs, or a floor on accuracy (then the smallest subnet is sought that reaches it).
+        settings: how hard to search.
+        store: SQLite file that keeps every measurement.
+        target: proposes nothing that this engine does not run.
+        report: told (stage, done, total).
+
+    Raises:
+        BudgetError: no subnet meets the budgets; the message has the nearest feasible value.
+        InputError: the target runs nothing of the space.
+        RunError: the store is foreign, corrupt or cannot be written.
+    """
+    problem = Problem.of(supernet.space, budgets, target)
+    settings = settings or Settings()
+    with Store.open(store, f"{supernet.fingerprint()}:{fingerprint(task)}:{settings.validation}") as opened:
+        return _Search(supernet, task, problem, settings, opened, report or _silent).run()
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Reports nothing."""
+
+
+class _Search:
+    """One search; the methods are its stages, in order."""
+
+    def __init__(
+        self, supernet: Supernet, task: Task, problem: Problem, settings: Settings, store: Store, report: Report
+    ) -> None:
+        self.supernet, self.task, self.problem = supernet, task, problem
+        self.settings, self.store, self.report = settings, store, report
+        self.measured: dict[Key, Measurement] = {}
+        self.seconds: dict[str, float] = {}
+        self.quick = Judge(supernet, task, task.validation, settings.validation)
+        self.full = Judge(supernet, task, task.validation)
+
+    def run(self) -> ReportData:
+        with self._timed("measure"):
+            sampled = self._sample()
+        with self._timed("predict"):
+            found = self._agreement(sampled)
+        with self._timed("search"):
+            self._rounds(found)
+        with self._timed("verify"):
+            self._choose(found)
+            self._trace_front(found)
+            data = describe(self.supernet, self.task, self.problem, found, self.settings.seed)
+        return replace(data, seconds=self.seconds)
+
+    def _sample(self) -> Genes:
+        genes = sample_genes(self.supernet.space, self.settings.samples, np.random.default_rng([self.settings.seed, 1]))
+        self._measure(genes, "Measuring subnets")
+        return genes
+
+    def _agreement(self, sampled: Genes) -> Found:
+        """Fits to all but the held-out samples, and compares predictions with measurements on those."""
+        space, seed = self.supernet.space, self.settings.seed
+        device = next(self.supernet.parameters()).device
+        self.noise = quantization_noise(self.supernet, calibration_inputs(self.task, device))
+        split = len(sampled) - min(self.settings.held_out, len(sampled) // 3)
+        divergence = self._divergences(sampled)
+        measured = np.log(divergence[split:])
+        predicted = CQAP(space, self.noise).fit(sampled[:split], divergence[:split], seed).predict(sampled[split:])
+        linear = LinearBaseline.fit(space, sampled[:split], divergence[:split]).predict(sampled[split:])
+        return Found(
+            predictor=CQAP(space, self.noise),
+            agreement=Agreement.between(predicted, measured),
+            baseline=Agreement.between(linear, measured),
+            held_out=(predicted, measured),
+            measured=self.measured,
+        )
+
+    def _rounds(self, found: Found) -> None:
+        """Searches and measures until a round finds nothing better."""
+        settings = self.settings
+        for number in range(settings.rounds):
+            self.report("Searching", number, settings.rounds)
+            self._fit(found)
+            rng = np.random.default_rng([settings.seed, 2, number])
+            before = self._best()
+            self._measure(self._propose(found, rng, before), f"Measuring proposals {number + 1}")
+            if before is not None and self._best() == before:
+                break
+        self.report("Searching", settings.rounds, settings.rounds)
+
+    def _fit(self, found: Found) -> None:
+        genes = np.array(list(self.measured))
+        found.predictor = CQAP(self.supernet.space, self.noise).fit(genes, self._divergences(genes), self.settings.seed)
+
+    def _propose(self, found: Found, rng: np.random.Generator, best: Key | None) -> Genes:
+        """What to measure next: the subnets that the predictor likes best, in genes of the whole space [N, sets]."""
+        problem, count = self.problem, self.settings.verified
+        if problem.floor is not None:
+            # The floor may lie anywhere on the front, so the predictor is refined all along it.
+            front = problem.front(found.predictor, rng)
+            return problem.to_space(np.stack([front[i][0] for i in _spread(len(front), count)]))
+        optimum = problem.exact(found.predictor)
+        seeds = [optimum]
+        if best is not None and (own := problem.from_space(np.array(best))) is not None:
+            seeds.append(own)
+        evolution = problem.search(found.predictor, rng, seeds, count)
+        found.convergence.append(evolution.history)
+        found.optima.append(float(found.predictor.predict(problem.to_space(optimum[None]))[0]))
+        return problem.to_space(np.stack([optimum, *evolution.top]))
+
+    def _choose(self, found: Found) -> None:
+        """Compares the best few on the whole validation data."""
+        if self.problem.floor is not None:
+            found.winner = self._smallest(found, self.problem.floor)
+            return
+        eligible = sorted(self._eligible(), key=lambda key: self.measured[key].divergence)
+        finalists = eligible[: self.settings.finalists]
+        for key in finalists:
+            self._validate(found, key)
+        found.winner = min(finalists, key=lambda key: found.validated[key].divergence)
+
+    def _smallest(self, found: Found, floor: Budget) -> Key:
+        """The cheapest subnet of the front whose accuracy, on the whole validation data, reaches the floor."""
+        self._fit(found)
+        rng = np.random.default_rng([self.settings.seed, 3])
+        front = [_key(self.problem.to_space(genes)) for genes, _, _ in self.problem.front(found.predictor, rng)]
+        low, high = 0, len(front) - 1
+        best = self._validate(found, front[high])
+        if not floor.met_by(best.accuracy):
+            raise BudgetError(
+                f"budget {floor}: the best network within the other budgets reaches {100 * best.accuracy:.2f} % on "
+                f"the validation data; ask for at most {100 * best.accuracy:.2f}%acc, or train for longer"
+            )
+        while low < high:  # accuracy rises along the front, but for noise
+            middle = (low + high) // 2
+            if floor.met_by(self._validate(found, front[middle]).accuracy):
+                high = middle
+            else:
+                low = middle + 1
+        return front[high]
+
+    def _trace_front(self, found: Found) -> None:
+        """The Pareto front of the last predictor; some of its points are measured if the user asked for it."""
+        rng = np.random.default_rng([self.settings.seed, 4])
+        front = self.problem.front(found.predictor, rng)
+        found.front = [(_key(self.problem.to_space(genes)), value) for genes, value, _ in front]
+        chosen = _spread(len(found.front), self.settings.pareto)
+        for done, i in enumerate(chosen):
+            self.report("Measuring the Pareto front", done, len(chosen))
+            self._validate(found, found.front[i][0])
+        if chosen:
+            self.report("Measuring the Pareto front", len(chosen), len(chosen))
+
+    def _measure(self, genes: Genes, stage: str) -> None:
+        """Measures the subnets [N, sets] that are not in the store yet."""
+        space = self.supernet.space
+        for done, row in enumerate(genes):
+            self.report(stage, done, len(genes))
+            key = _key(row)
+            if key in self.measured:
+                continue
+            subnet = space.subnet(row)
+            measurement = self.store.get(subnet)
+            if measurement is None:
+                measurement = self.quick.measure(subnet)
+                self.store.add(subnet, measurement)
+            self.measured[key] = measurement
+        self.report(stage, len(genes), len(genes))
+
+    def _validate(self, found: Found, key: Key) -> Measurement:
+        if key not in found.validated:
+            found.validated[key] = self.full.measure(self.supernet.space.subnet(key))
+        return found.validated[key]
+
+    def _eligible(self) -> list[Key]:
+        return [key for key in self.measured if self.problem.meets(np.array(key))]
+
+    def _best(self) -> Key | None:
+        """The measured subnet of least divergence that meets the budgets."""
+        return min(self._eligible(), key=lambda key: self.measured[key].divergence, default=None)
+
+    def _divergences(self, genes: Genes) -> Floats:
+        """Measured divergences of the subnets [N, sets], above zero, [N]."""
+        return np.maximum([self.measured[_key(row)].divergence for row in genes], LEAST_DIVERGENCE)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - start
+
+
+def _key(genes: Genes) -> Key:
+    return tuple(int(gene) for gene in genes)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` indices below ``count``, evenly spread, the ends included."""
+    return sorted({int(i) for i in np.linspace(0, count - 1, min(count, wanted)).round()}) if count else []

@@ -1,0 +1,246 @@
+"""CQAP: the quality of a subnet, predicted from its formats (EQ-Net, arXiv 2308.07650, sec. 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import optimize, stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eqnet.formats import Format, LayerFormat
+from eqnet.search.noise import Noise
+from eqnet.space import ElasticSpace
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Genes = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well predictions follow measurements that the predictor has not seen.
+
+    Attributes:
+        kendall_tau: rank correlation.
+        pearson: linear correlation.
+        rmse: root of the mean squared error, in the unit of the quality (logarithm of the divergence).
+        held_out: number of measurements.
+    """
+
+    kendall_tau: float
+    pearson: float
+    rmse: float
+    held_out: int
+
+    @classmethod
+    def between(cls, predicted: Floats, measured: Floats) -> Agreement:
+        """Compares two arrays [N]; correlations are 0 where one of them is constant or N < 2."""
+        error = float(np.sqrt(np.mean((predicted - measured) ** 2))) if len(measured) else 0.0
+        if len(measured) < 2 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+            return cls(0.0, 0.0, error, len(measured))
+        tau = float(stats.kendalltau(predicted, measured).statistic)
+        return cls(tau, float(stats.pearsonr(predicted, measured).statistic), error, len(measured))
+
+
+def one_hot(space: ElasticSpace) -> list[Floats]:
+    """CQAP's input: for each tied set, one row a choice — its widths and conditions, one-hot [choices, features].
+
+    Widths of weight and activation, then the conditions: granularity, symmetry of weight and of activation.
+    """
+
+    def parts(choice: LayerFormat) -> list[tuple[str, Any]]:
+        def of(prefix: str, fmt: Format | None) -> list[tuple[str, Any]]:
+            if fmt is None:
+                return []
+            shared = f"{fmt.granularity.value}{fmt.group_size or ''}"
+            return [
+                (f"{prefix} bits", fmt.bits),
+                (f"{prefix} granularity", shared),
+                (f"{prefix} symmetric", fmt.symmetric),
+            ]
+
+        return of("weight", choice.weight) + of("activation", choice.activation)
+
+    tables = []
+    for tied in space.sets:
+        columns: dict[tuple[str, Any], int] = {}
+        for choice in tied.choices:
+            for part in parts(choice):
+                columns.setdefault(part, len(columns))
+        table = np.zeros((len(tied.choices), len(columns)))
+        for row, choice in enumerate(tied.choices):
+            table[row, [columns[part] for part in parts(choice)]] = 1.0
+        tables.append(table)
+    return tables
+
+
+def gather(tables: list[Floats], genes: Genes) -> Floats:
+    """The rows that the genes [N, sets] choose, side by side: [N, sum of features]."""
+    return np.concatenate([table[genes[:, i]] for i, table in enumerate(tables)], axis=1)
+
+
+@dataclass(frozen=True)
+class AdditiveModel:
+    """Divergence as a constant plus what each layer's quantization noise adds to it.
+
+    To second order the divergence is quadratic in the errors of the layers, and independent errors add; the factor
+    of each layer is how sensitive the network is to it.
+
+    Attributes:
+        constant: nats.
+        weight_tables, activation_tables: for each tied set, the nats that the weight and the input format of each
+            choice add, float64 [choices].
+    """
+
+    constant: float
+    weight_tables: tuple[Floats, ...]
+    activation_tables: tuple[Floats, ...]
+
+    @property
+    def tables(self) -> list[Floats]:
+        """For each tied set, the nats that each choice adds, float64 [choices]."""
+        return [w + a for w, a in zip(self.weight_tables, self.activation_tables, strict=True)]
+
+    def predict(self, genes: Genes) -> Floats:
+        """Divergence of each row of genes [N, sets], in nats, [N]."""
+        total = np.full(len(genes), self.constant)
+        for i, table in enumerate(self.tables):
+            total += table[genes[:, i]]
+        return total
+
+    @classmethod
+    def fit(cls, noise: Noise, genes: Genes, divergence: Floats) -> AdditiveModel:
+        """Non-negative least squares of the relative error.
+
+        Args:
+            noise: of the space that the genes are of.
+            genes: int64 [N, sets].
+            divergence: measured, positive, [N].
+        """
+        sets = range(genes.shape[1])
+        columns = [noise.weight[i][genes[:, i]] for i in sets] + [noise.activation[i][genes[:, i]] for i in sets]
+        columns.append(np.ones(len(genes)))
+        matrix = np.stack(columns, axis=1) / divergence[:, None]
+        scale = np.maximum(np.linalg.norm(matrix, axis=0), 1e-300)
+        factors = optimize.nnls(matrix / scale, np.ones(len(genes)), maxiter=100 * len(columns))[0] / scale
+        count = genes.shape[1]
+        return cls(
+            max(float(factors[-1]), float(np.min(divergence)) * 1e-3),  # above 0, for logarithms
+            tuple(factors[i] * noise.weight[i] for i in sets),
+            tuple(factors[count + i] * noise.activation[i] for i in sets),
+        )
+
+
+@dataclass(frozen=True)
+class LinearBaseline:
+    """Ridge regression of the logarithm of the divergence on the one-hot formats: what CQAP has to beat."""
+
+    weights: Floats
+    constant: float
+    tables: list[Floats]
+
+    def predict(self, genes: Genes) -> Floats:
+        """Logarithm of the divergence of each row of genes, [N]."""
+        result: Floats = gather(self.tables, genes) @ self.weights + self.constant
+        return result
+
+    @classmethod
+    def fit(cls, space: ElasticSpace, genes: Genes, divergence: Floats, penalty: float = 1.0) -> LinearBaseline:
+        """Fits genes [N, sets] to measured divergences [N]."""
+        tables = one_hot(space)
+        x, y = gather(tables, genes), np.log(divergence)
+        centred = x - x.mean(0)
+        weights = np.linalg.solve(centred.T @ centred + penalty * np.eye(x.shape[1]), centred.T @ (y - y.mean()))
+        return cls(weights, float(y.mean() - x.mean(0) @ weights), tables)
+
+
+class CQAP:
+    """An ensemble of multilayer perceptrons that corrects the additive model, in the logarithm of the divergence.
+
+    Each member sees the one-hot formats of every layer and the additive model's prediction, and is trained with the
+    smooth L1 loss; predictions are the members' mean.
+
+    Args:
+        space: that the genes are of.
+        noise: of the same space.
+    """
+
+    members = 8
+    hidden = 64
+    epochs = 300
+
+    def __init__(self, space: ElasticSpace, noise: Noise) -> None:
+        self._noise = noise
+        self._tables = one_hot(space)
+        self.additive: AdditiveModel | None = None
+
+    def fit(self, genes: Genes, divergence: Floats, seed: int) -> CQAP:
+        """Learns from genes int64 [N, sets] and measured divergences [N], in nats; returns itself."""
+        divergence = np.maximum(divergence, 1e-9)
+        self.additive = AdditiveModel.fit(self._noise, genes, divergence)
+        base = np.log(self.additive.predict(genes))
+        self._center, self._spread = float(base.mean()), float(base.std()) or 1.0
+        target = torch.from_numpy(np.log(divergence) - base).float()
+        x = torch.from_numpy(self._inputs(genes, base)).float()
+        generator = torch.Generator().manual_seed(seed)
+        self._layers = self._new_members(x.shape[1], generator)
+        optimizer = torch.optim.AdamW(self._layers, lr=3e-3, weight_decay=1e-1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        weight = torch.empty(self.members, len(x)).exponential_(generator=generator)  # the Bayesian bootstrap
+        for _ in range(self.epochs):
+            optimizer.zero_grad()
+            error = F.smooth_l1_loss(self._forward(x), target.expand(self.members, -1), reduction="none")
+            (error * weight).mean(1).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        self._compile()
+        return self
+
+    def predict(self, genes: Genes) -> Floats:
+        """Logarithm of the divergence of each row of genes [N, sets], [N]."""
+        assert self.additive is not None, "fit first"
+        base = np.log(self.additive.predict(genes))
+        hidden = self._first_bias + ((base - self._center) / self._spread)[:, None] * self._base_row
+        for i, table in enumerate(self._first):
+            hidden = hidden + table[genes[:, i]]
+        hidden = np.maximum(hidden, 0).reshape(len(genes), self.members, self.hidden)
+        for weight, bias in self._rest[:-1]:
+            hidden = np.maximum(np.einsum("nmh,mhk->nmk", hidden, weight, optimize=True) + bias, 0)
+        weight, bias = self._rest[-1]
+        correction = (np.einsum("nmh,mhk->nmk", hidden, weight, optimize=True) + bias)[..., 0].mean(1)
+        result: Floats = base + correction
+        return result
+
+    def _inputs(self, genes: Genes, base: Floats) -> Floats:
+        return np.concatenate([gather(self._tables, genes), ((base - self._center) / self._spread)[:, None]], axis=1)
+
+    def _new_members(self, features: int, generator: torch.Generator) -> list[nn.Parameter]:
+        layers = []
+        for fan_in, fan_out in ((features, self.hidden), (self.hidden, self.hidden), (self.hidden, 1)):
+            weight = torch.randn(self.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5
+            layers += [weight * (0.1 if fan_out == 1 else 1.0), torch.zeros(self.members, 1, fan_out)]
+        return [nn.Parameter(layer) for layer in layers]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        hidden = x.expand(self.members, -1, -1)
+        for i in range(0, len(self._layers), 2):
+            hidden = torch.baddbmm(self._layers[i + 1], hidden, self._layers[i])
+            if i + 2 < len(self._layers):
+                hidden = hidden.relu()
+        return hidden[..., 0]
+
+    def _compile(self) -> None:
+        """Turns the first layer into one table a tied set, so that predicting is a few look-ups and two products."""
+        arrays = [layer.detach().double().numpy() for layer in self._layers]
+        width = self.members * self.hidden
+        first = arrays[0].transpose(1, 0, 2).reshape(-1, width)
+        self._first, start = [], 0
+        for table in self._tables:
+            self._first.append(table @ first[start : start + table.shape[1]])
+            start += table.shape[1]
+        self._base_row = first[start]
+        self._first_bias = arrays[1].reshape(width)
+        self._rest = [(arrays[i], arrays[i + 1].transpose(1, 0, 2)) for i in range(2, len(arrays), 2)]

@@ -1,0 +1,125 @@
+"""What is to be found: the subnets that a target runs, and the budgets that bound them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from eqnet.errors import BudgetError
+from eqnet.search.budget import Budget
+from eqnet.search.cost import CostModel
+from eqnet.search.exact import minimize
+from eqnet.search.genetic import Evolution, genetic_search, pareto_search
+from eqnet.search.predictor import AdditiveModel
+from eqnet.space import ElasticSpace
+from eqnet.target import Target
+
+Genes = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Predicts(Protocol):
+    """A predictor of the logarithm of the divergence, over genes of the supernet's whole space."""
+
+    additive: AdditiveModel | None
+
+    def predict(self, genes: Genes) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The subnets that may be proposed.
+
+    Its own genes index the choices that the target leaves; ``to_space`` translates them into those of the whole
+    space, which measurements and the predictor use.
+
+    Attributes:
+        space: what the target runs of the supernet's space.
+        costs: exact costs of its subnets.
+        budgets: upper bounds on costs.
+        floor: least validation accuracy, if one was asked for.
+        target: None if everything may be proposed.
+        table: for each tied set, the index in the whole space of each choice that is left.
+    """
+
+    space: ElasticSpace
+    costs: CostModel
+    budgets: tuple[Budget, ...]
+    floor: Budget | None
+    target: Target | None
+    table: tuple[Genes, ...]
+
+    @classmethod
+    def of(cls, space: ElasticSpace, budgets: Sequence[Budget], target: Target | None = None) -> Problem:
+        """Restricts ``space`` to the target and checks that some subnet meets all budgets.
+
+        Raises:
+            InputError: the target runs nothing of some layer.
+            BudgetError: no subnet meets the budgets; the message has the nearest feasible value.
+        """
+        left = space.restrict(target.allows) if target is not None else space
+        costs = CostModel(left)
+        floors = [b for b in budgets if b.is_floor]
+        bounds = tuple(b for b in budgets if not b.is_floor)
+        costs.check_feasible(bounds)
+        table = tuple(
+            np.array([whole.choices.index(c) for c in part.choices], dtype=np.int64)
+            for whole, part in zip(space.sets, left.sets, strict=True)
+        )
+        return cls(left, costs, bounds, floors[0] if floors else None, target, table)
+
+    @property
+    def metric(self) -> str:
+        """The cost that trades against quality: that of the first budget, or the bytes."""
+        return self.budgets[0].metric if self.budgets else "bytes"
+
+    def to_space(self, genes: Genes) -> Genes:
+        """Genes [..., sets] of this problem as those of the supernet's whole space."""
+        return np.stack([table[genes[..., i]] for i, table in enumerate(self.table)], axis=-1)
+
+    def from_space(self, genes: Genes) -> Genes | None:
+        """The inverse for one subnet [sets]; None if the target does not run it."""
+        own = [np.flatnonzero(table == gene) for table, gene in zip(self.table, genes, strict=True)]
+        return np.array([int(index[0]) for index in own]) if all(len(index) for index in own) else None
+
+    def meets(self, genes: Genes) -> bool:
+        """Whether one subnet [sets], in genes of the whole space, runs on the target within every budget."""
+        own = self.from_space(genes)
+        return own is not None and all(
+            self.costs.total(b.metric, own[None])[0] <= self.costs.limit(b) for b in self.budgets
+        )
+
+    def exact(self, predictor: Predicts) -> Genes:
+        """The subnet [sets] that is best by the additive part of the predictor alone, for certain."""
+        assert predictor.additive is not None, "fit the predictor first"
+        losses = [nats[table] for nats, table in zip(predictor.additive.tables, self.table, strict=True)]
+        optimum = minimize(losses, *self._bounds())
+        if optimum is None:
+            raise BudgetError(f"no network meets {' and '.join(map(str, self.budgets))} together; relax one of them")
+        return optimum.genes
+
+    def search(self, predictor: Predicts, rng: np.random.Generator, seeds: Sequence[Genes], top: int) -> Evolution:
+        """The genetic search for the subnets that the predictor likes best, from ``seeds`` (this problem's genes)."""
+        return genetic_search(
+            self.space.sizes, self._predict(predictor), *self._bounds(), rng, seeds=seeds, top=top, patience=100
+        )
+
+    def front(self, predictor: Predicts, rng: np.random.Generator) -> list[tuple[Genes, float, int]]:
+        """The Pareto front of predicted value against ``metric``: (genes, value, cost), cheapest first.
+
+        It runs on past the budget of that metric, but keeps to the others.
+        """
+        costs, limits = self.costs.constraints([b for b in self.budgets if b.metric != self.metric])
+        traded = self.costs.tables[self.metric]
+        return pareto_search(
+            self.space.sizes, self._predict(predictor), traded, rng, costs=costs, limits=limits, generations=100
+        )
+
+    def _predict(self, predictor: Predicts) -> Any:
+        return lambda genes: predictor.predict(self.to_space(np.asarray(genes)))
+
+    def _bounds(self) -> tuple[list[tuple[Genes, ...]], list[int]]:
+        return self.costs.constraints(self.budgets)

@@ -1,0 +1,419 @@
+"""What a search found, as it is kept in ``result.json``, and what a report shows beside it.
+
+``result.json`` is one object with these keys, in this order::
+
+    schema      1: the version of this layout
+    task        the task's name
+    budget      [{text: "4bit", metric: "code_bits", limit: 4.0}, ...], as given and as read
+    subnet      {LAYER: {weight: "int4:channel", activation: "uint8:tensor" or null}, ...}
+    cost        {code_bits, bpw, bytes, bops, activation_bits}; the last is null if weight-only
+    accuracy    {predicted, validation, test, fp32_validation, fp32_test,
+                 uniform: {"2": {validation, test, cost: {...}}, ... "8"}}
+    quality     {name, predicted, measured}: what the search minimises, of the winner
+    predictor   {kendall_tau, pearson, rmse, held_out, measured, baseline: {kendall_tau, pearson, rmse}}
+    layers      [{name, kind, weights, weight_format, activation_format, bytes,
+                  sensitivity: {"2": ..., ... "8": ...}}, ...], in the order in which they run
+    front       [{subnet, cost, predicted, validation}, ...]: the Pareto front; validation is null if not measured
+    search      {generations, exact_optimum, best, rounds}
+    seed        of everything that was drawn
+    versions    {eqnet, numpy, python, torch, ...}
+
+Accuracies are fractions, sizes are bytes. Neither times nor paths nor dates are kept: the same seed writes the same
+file, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from eqnet.errors import InputError
+from eqnet.files import write_atomically
+from eqnet.formats import MAX_BITS, MIN_BITS, Format
+from eqnet.subnet import Subnet
+
+SCHEMA = 1
+"""The version of the layout of ``result.json`` that this module reads and writes."""
+
+Values: TypeAlias = Sequence[float] | np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class StatedBudget:
+    """One budget, as given and as read.
+
+    Attributes:
+        text: what the user wrote, e.g. ``4.25bpw``.
+        metric: the attribute of ``Cost`` that it bounds, or ``accuracy``.
+        limit: in the metric's unit: bits, bytes, bit operations; a fraction for ``accuracy``.
+    """
+
+    text: str
+    metric: str
+    limit: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a subnet costs.
+
+    Attributes:
+        code_bits: mean width of a weight's code.
+        bpw: stored bits per weight, scales and zero points in.
+        bytes: of the artifact's tensors.
+        bops: bit operations of one sample: multiply-accumulates times the widths of both operands.
+        activation_bits: mean width of an activation's code; None if none is quantized.
+    """
+
+    code_bits: float
+    bpw: float
+    bytes: int
+    bops: int
+    activation_bits: float | None = None
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Accuracy and cost of the network whose every layer has the same width; ``test`` is None if not measured."""
+
+    validation: float
+    test: float | None
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracies of the winner and of what it is compared with, as fractions.
+
+    Attributes:
+        predicted: before it was measured; None if the search predicts another quality.
+        validation: on the data that the search saw.
+        test: on data that it did not see; None if the task has none.
+        fp32_validation, fp32_test: of the model that was given.
+        uniform: by width, of the networks with one width throughout.
+    """
+
+    predicted: float | None
+    validation: float
+    test: float | None
+    fp32_validation: float
+    fp32_test: float | None
+    uniform: Mapping[int, Uniform]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the search minimises, e.g. ``divergence``, as predicted and as measured for the winner."""
+
+    name: str
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How well a linear model follows the same held-out measurements."""
+
+    kendall_tau: float
+    pearson: float
+    rmse: float
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """How well predictions follow measurements that the predictor has not seen.
+
+    Attributes:
+        kendall_tau: rank correlation.
+        pearson: linear correlation.
+        rmse: root of the mean squared error, in the unit of the predictions.
+        held_out: number of measurements kept from it.
+        measured: number of all measurements.
+        baseline: the same of a linear model.
+    """
+
+    kendall_tau: float
+    pearson: float
+    rmse: float
+    held_out: int
+    measured: int
+    baseline: Baseline
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer of the winner.
+
+    Attributes:
+        name: dotted path of the module.
+        kind: class of the module, e.g. ``Conv2d``.
+        weights: number of weights.
+        weight_format, activation_format: what it runs; no activation format means weight-only.
+        bytes: stored codes, scales and zero points; 0 if another layer stores them.
+        sensitivity: by width, the divergence when this layer alone is quantized.
+    """
+
+    name: str
+    kind: str
+    weights: int
+    weight_format: Format
+    activation_format: Format | None
+    bytes: int
+    sensitivity: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One subnet of the Pareto front: its predicted quality, and its accuracy if it was measured."""
+
+    subnet: Subnet
+    cost: Cost
+    predicted: float
+    validation: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """How the search went.
+
+    Attributes:
+        generations: of all rounds together.
+        exact_optimum: the predicted quality of the additive model's exact optimum; None if it was not sought.
+        best: the predicted quality of the best subnet found.
+        rounds: of searching, measuring and refitting.
+    """
+
+    generations: int
+    exact_optimum: float | None
+    best: float
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """All that ``result.json`` holds; the attributes are its keys."""
+
+    schema: int = SCHEMA
+    task: str
+    budget: tuple[StatedBudget, ...]
+    subnet: Subnet
+    cost: Cost
+    accuracy: Accuracy
+    quality: Quality
+    predictor: Predictor
+    layers: tuple[LayerResult, ...]
+    front: tuple[FrontPoint, ...]
+    search: SearchSummary
+    seed: int
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON values, keys in their fixed order.
+
+        Raises:
+            InputError: a value is of another type than documented, infinite or NaN; the message names its key.
+        """
+        encoded: dict[str, Any] = _encode(SearchResult, self, "")
+        return encoded
+
+    @classmethod
+    def from_json(cls, data: object) -> SearchResult:
+        """Reads what ``to_json`` gives.
+
+        Raises:
+            InputError: a key is missing, unknown or of another type than documented; the message names it.
+        """
+        if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
+            raise InputError(
+                f"key 'schema': it is {data['schema']!r}, and this version of eqnet reads {SCHEMA}; "
+                "read it with the version that wrote it, or search again"
+            )
+        result: SearchResult = _decode(cls, data, "")
+        return result
+
+    def save(self, path: str | Path) -> None:
+        """Writes the result as JSON.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        write_atomically(path, json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchResult:
+        """Reads what ``save`` wrote; raises InputError, naming the file and the key, if it is not a result."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as e:
+            raise InputError(f"{path}: cannot be read as a result ({e})") from e
+        except InputError as e:
+            raise InputError(f"{path}: {e}") from e
+
+
+@dataclass(frozen=True)
+class Size:
+    """What one network occupies, in bytes.
+
+    Attributes:
+        label: the network, e.g. ``uniform 4``.
+        total: everything that is stored.
+        codes: of it, the weights (their codes); None if only the total is known.
+        scales: of it, scales and zero points.
+    """
+
+    label: str
+    total: int
+    codes: int | None = None
+    scales: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportData:
+    """A result, and what a report shows beside it.
+
+    Attributes:
+        result: of the search.
+        metric: the attribute of ``Cost`` on the x axis of the Pareto front.
+        measured: (cost in ``metric``, quality, validation accuracy) of each measured subnet.
+        held_out_predicted, held_out_measured: of the same held-out subnets, in the unit of the predictor.
+        held_out_unit: that unit, e.g. ``ln divergence``; the quality's name if empty.
+        convergence: for each round, the best predicted quality after each generation.
+        optima: for each round, the exact optimum's predicted quality; the result's for all rounds if empty.
+        sizes: networks to compare; worked out of the result, as totals where nothing more is known, if empty.
+        command: that makes this report again.
+        seconds: that each stage took.
+    """
+
+    result: SearchResult
+    metric: str = "code_bits"
+    measured: Sequence[tuple[float, float, float]] = ()
+    held_out_predicted: Values = ()
+    held_out_measured: Values = ()
+    held_out_unit: str = ""
+    convergence: Sequence[Values] = ()
+    optima: Values = ()
+    sizes: Sequence[Size] = ()
+    command: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def _number(value: Any) -> float:
+    # Booleans are numbers to Python, and numpy's scalars are numbers to everyone.
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _integer(value: Any) -> int:
+    number = _number(value)
+    if number != int(value):
+        raise ValueError
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+class _Scalar(NamedTuple):
+    """A type that is written as one: its name in messages, how it is written, how it is read."""
+
+    name: str
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+_SCALARS: dict[Any, _Scalar] = {
+    int: _Scalar("an integer", _integer, _integer),
+    float: _Scalar("a finite number", _number, _number),
+    str: _Scalar("a string", _text, _text),
+    Format: _Scalar("a format", str, lambda value: Format.parse(_text(value))),
+    Subnet: _Scalar("a subnet", Subnet.to_json, Subnet.from_json),
+}
+
+_WIDTHS = frozenset(map(str, range(MIN_BITS, MAX_BITS + 1)))
+"""The keys of what is kept by width."""
+
+
+def _encode(kind: Any, value: Any, key: str) -> Any:
+    """Turns a value of the annotated type ``kind`` into JSON values."""
+    if kind in _SCALARS:
+        return _converted(_SCALARS[kind], _SCALARS[kind].write, value, key)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return {f.name: _encode(hints[f.name], getattr(value, f.name), _join(key, f.name)) for f in fields(kind)}
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):  # X | None
+        return None if value is None else _encode(arguments[0], value, key)
+    if origin is tuple:
+        return [_encode(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
+    assert origin is Mapping, f"{kind} has no place in a result"
+    return {str(name): _encode(arguments[1], value[name], _join(key, str(name))) for name in sorted(value)}
+
+
+def _decode(kind: Any, value: Any, key: str) -> Any:
+    """The inverse of ``_encode``; raises InputError, naming the key, where ``value`` is something else."""
+    if kind in _SCALARS:
+        return _converted(_SCALARS[kind], _SCALARS[kind].read, value, key)
+    if is_dataclass(kind):
+        items = _object(value, key)
+        hints = get_type_hints(kind)
+        missing, unknown = [name for name in hints if name not in items], sorted(set(items) - set(hints))
+        if missing:
+            raise InputError(f"key '{_join(key, missing[0])}' is missing")
+        if unknown:
+            raise InputError(f"key '{_join(key, unknown[0])}' is unknown; expected {', '.join(hints)}")
+        make: Any = kind
+        return make(**{name: _decode(hint, items[name], _join(key, name)) for name, hint in hints.items()})
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):
+        return None if value is None else _decode(arguments[0], value, key)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"key '{key}': expected a list, got {_short(value)}")
+        return tuple(_decode(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    assert origin is Mapping, f"{kind} has no place in a result"
+    items = _object(value, key)
+    if arguments[0] is not int:
+        return {name: _decode(arguments[1], item, _join(key, name)) for name, item in items.items()}
+    for name in items:
+        if name not in _WIDTHS:
+            raise InputError(f"key '{_join(key, name)}': expected a width from 2 to 8, got {_short(name)}")
+    return {int(name): _decode(arguments[1], item, _join(key, name)) for name, item in items.items()}
+
+
+def _converted(scalar: _Scalar, convert: Callable[[Any], Any], value: Any, key: str) -> Any:
+    try:
+        return convert(value)
+    except InputError as e:
+        raise InputError(f"key '{key}': {e}") from e
+    except (TypeError, ValueError, OverflowError) as e:
+        raise InputError(f"key '{key}': expected {scalar.name}, got {_short(value)}") from e
+
+
+def _object(value: Any, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        where = f"key '{key}': expected" if key else "a result is"
+        raise InputError(f"{where} an object, got {_short(value)}")
+    return value
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
