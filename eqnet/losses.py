@@ -11,6 +11,9 @@ from torch.nn import functional as F
 KURTOSIS_TARGET = 1.8
 """Kurtosis of the uniform distribution, the one that rounding hurts least."""
 
+ROUNDING = 1e-6
+"""Values that differ by less than this share of the largest are constant but for float32's rounding."""
+
 
 def weight_distribution(weights: Iterable[Tensor], *, kurtosis: float = 0.015, skewness: float = 1.0) -> Tensor:
     """WDR: how far the weights of the layers are from a symmetric, flat distribution.
@@ -20,7 +23,8 @@ def weight_distribution(weights: Iterable[Tensor], *, kurtosis: float = 0.015, s
 
     Args:
         weights: one tensor a layer, any shape; constant tensors contribute nothing.
-        kurtosis, skewness: factors of the two terms.
+        kurtosis: factor of the kurtosis term.
+        skewness: factor of the skewness term.
 
     Returns:
         A scalar; 0 if there are no weights.
@@ -28,10 +32,12 @@ def weight_distribution(weights: Iterable[Tensor], *, kurtosis: float = 0.015, s
     terms = []
     for weight in weights:
         centred = weight.float() - weight.float().mean()
+        size = centred.detach().abs().amax()
+        if not size > ROUNDING * weight.detach().abs().amax():
+            continue
+        centred = centred / size  # moments are the same at any scale, and now neither underflow nor overflow
         square = centred * centred
         variance = square.mean()
-        if variance == 0:
-            continue
         skew = (square * centred).mean() / variance**1.5
         kurt = (square * square).mean() / variance**2
         terms.append(skewness * skew**2 + kurtosis * (kurt - KURTOSIS_TARGET) ** 2)
@@ -44,7 +50,8 @@ def divergence(outputs: Tensor, reference: Tensor) -> Tensor:
     ``KL(softmax(reference) ‖ softmax(outputs))``, the mean over all but the last dimension.
 
     Args:
-        outputs, reference: logits [..., classes].
+        outputs: logits [..., classes].
+        reference: likewise.
     """
     return F.kl_div(
         F.log_softmax(outputs.flatten(0, -2).float(), -1),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eqnet import _kernels
 
-_LIBRARY = torch.library.Library("eqnet", "DEF")
+_LIBRARY: Any = torch.library.Library("eqnet", "DEF")  # type: ignore[no-untyped-call]
 _LIBRARY.define(
     "fake_quantize(Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, int qmax) -> Tensor"
 )
@@ -42,15 +42,21 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int,
     return result
 
 
-def _columns(x: Tensor, scale: Tensor, group_size: int) -> int:
+def _columns(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int) -> int:
     """Columns of ``x`` read as a matrix with the rows of ``scale``; checks that they match the groups."""
+    if scale.ndim != 2 or scale.shape != zero_point.shape or group_size < 1:
+        raise ValueError(
+            f"fake_quantize: expected scale and zero point of one shape [rows, groups] and groups of at least 1, got "
+            f"{tuple(scale.shape)}, {tuple(zero_point.shape)} and {group_size}"
+        )
     rows, groups = scale.shape
-    if x.numel() % rows or -(-(x.numel() // rows) // group_size) != groups and x.numel():
+    cols = x.numel() // max(rows, 1)
+    if cols * rows != x.numel() or (x.numel() and -(-cols // group_size) != groups):
         raise ValueError(
             f"fake_quantize: x of shape {tuple(x.shape)} in groups of {group_size} does not fit scale of shape "
             f"{tuple(scale.shape)}"
         )
-    return x.numel() // rows
+    return cols
 
 
 def _expand(parameter: Tensor, cols: int, group_size: int) -> Tensor:
@@ -67,7 +73,7 @@ def _per_group_sum(values: Tensor, groups: int, group_size: int) -> Tensor:
 def _fake_quantize_reference(
     x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> Tensor:
-    cols = _columns(x, scale, group_size)
+    cols = _columns(x, scale, zero_point, group_size)
     group_size = min(group_size, max(cols, 1))
     s = _expand(scale, cols, group_size)
     z = _expand(zero_point.round().clamp(qmin, qmax), cols, group_size)
@@ -79,7 +85,7 @@ def _fake_quantize_backward_reference(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, groups = scale.shape
-    cols = _columns(x, scale, group_size)
+    cols = _columns(x, scale, zero_point, group_size)
     group_size = min(group_size, max(cols, 1))
     s = _expand(scale, cols, group_size)
     z = _expand(zero_point.round().clamp(qmin, qmax), cols, group_size)
@@ -106,7 +112,7 @@ def _contiguous(*tensors: Tensor) -> list[Tensor]:
 
 def _fake_quantize_cpu(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int) -> Tensor:
     x, scale, zero_point = _contiguous(x, scale, zero_point)
-    cols = _columns(x, scale, group_size)
+    cols = _columns(x, scale, zero_point, group_size)
     y = torch.empty_like(x)
     _kernels.fake_quantize(
         x.data_ptr(),
@@ -126,7 +132,11 @@ def _fake_quantize_backward_cpu(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, x, scale, zero_point = _contiguous(grad, x, scale, zero_point)
-    cols = _columns(x, scale, group_size)
+    if grad.shape != x.shape:
+        raise ValueError(f"fake_quantize: gradient of shape {tuple(grad.shape)} for x of shape {tuple(x.shape)}")
+    cols = _columns(x, scale, zero_point, group_size)
+    if not x.numel():
+        return torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(zero_point)
     gradients = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(zero_point)
     _kernels.fake_quantize_backward(
         grad.data_ptr(),
@@ -160,15 +170,17 @@ _LIBRARY.impl("fake_quantize", _fake_quantize_cpu, "CPU")
 _LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_cpu, "CPU")
 torch.library.register_autograd("eqnet::fake_quantize", _backward, setup_context=_setup_context)
 
+_register_fake: Any = torch.library.register_fake
 
-@torch.library.register_fake("eqnet::fake_quantize")
+
+@_register_fake("eqnet::fake_quantize")
 def _fake_quantize_shape(
     x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.register_fake("eqnet::fake_quantize_backward")
+@_register_fake("eqnet::fake_quantize_backward")
 def _fake_quantize_backward_shape(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:

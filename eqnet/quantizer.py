@@ -61,12 +61,13 @@ class Quantizer(nn.Module):
     def scale(self, fmt: Format) -> Tensor:
         """The scale of ``fmt`` as it is stored, float32 [scale rows, groups]; differentiable."""
         try:
-            scale = self.log_scale[str(fmt)].exp()
+            scale: Tensor = self.log_scale[str(fmt)].exp()
         except KeyError as e:
             raise InputError(f"format {fmt} is not among {', '.join(map(str, self.formats))}") from e
         if self.scale_dtype != torch.float32:
             # Straight-through: the rounded value forward, the gradient of the exact one backward.
-            stored = scale.detach().to(self.scale_dtype).float().clamp_min(torch.finfo(self.scale_dtype).tiny)
+            limits = torch.finfo(self.scale_dtype)
+            stored = scale.detach().clamp(limits.tiny, limits.max).to(self.scale_dtype).float()
             scale = stored + (scale - scale.detach())
         return scale
 
@@ -74,7 +75,8 @@ class Quantizer(nn.Module):
         """The zero point of ``fmt`` as it is stored, in codes: float32 integers [scale rows, groups]."""
         if fmt.symmetric:
             return torch.zeros_like(self.log_scale[str(fmt)])
-        return self.zero_point[str(fmt)].detach().round().clamp(fmt.qmin, fmt.qmax)
+        zero_point: Tensor = self.zero_point[str(fmt)]
+        return zero_point.detach().round().clamp(fmt.qmin, fmt.qmax)
 
     def forward(self, x: Tensor, fmt: Format) -> Tensor:
         """Rounds ``x`` to what ``fmt`` can hold; keeps shape and dtype."""
@@ -113,7 +115,5 @@ class Quantizer(nn.Module):
 
 def _scale_gradient(x: Tensor, factor: float) -> Tensor:
     """``x`` forward, ``factor`` times its gradient backward."""
-    if factor == 1.0:
-        return x
-    x.register_hook(lambda grad: grad * factor)
-    return x
+    value = x.detach()
+    return value + (x - value) * factor

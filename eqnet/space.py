@@ -117,16 +117,21 @@ class ElasticSpace:
             odd = sorted(set(subnet) ^ names)
             raise InputError(f"the subnet and the model disagree on these layers: {', '.join(odd)}")
         genes = np.empty(len(self.sets), dtype=np.int64)
-        for i, tied in enumerate(self.sets):
-            given = [subnet[layer.name] for layer in tied.layers]
-            for j, choice in enumerate(tied.choices):
-                if given == [self.member_format(layer, choice) for layer in tied.layers]:
-                    genes[i] = j
-                    break
-            else:
-                names_of_set = ", ".join(f"{layer.name}: {fmt}" for layer, fmt in zip(tied.layers, given, strict=True))
-                raise InputError(f"outside the elastic space (or not alike within a tied set): {names_of_set}")
+        for i, (tied, index) in enumerate(zip(self.sets, self._indices, strict=True)):
+            given = tuple(subnet[layer.name] for layer in tied.layers)
+            if given not in index:
+                odd_ones = ", ".join(f"{layer.name}: {fmt}" for layer, fmt in zip(tied.layers, given, strict=True))
+                raise InputError(f"outside the elastic space (or not alike within a tied set): {odd_ones}")
+            genes[i] = index[given]
         return genes
+
+    @cached_property
+    def _indices(self) -> list[dict[tuple[LayerFormat, ...], int]]:
+        """For each tied set, the index of the choice that gives its members these formats."""
+        return [
+            {tuple(self.member_format(layer, c) for layer in tied.layers): i for i, c in enumerate(tied.choices)}
+            for tied in self.sets
+        ]
 
     def nearest(self, wanted: LayerFormat) -> Subnet:
         """The subnet whose every tied set takes the choice most like ``wanted``.

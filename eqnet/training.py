@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ from eqnet.supernet import Supernet
 from eqnet.tasks.task import Task
 
 
+SANDWICH = ("highest", "any", "lowest")
+"""The subnets of a step, each guided by the one before, as ``ElasticSpace.draw`` names them."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How a supernet is trained; the defaults are those of the README's figures.
@@ -33,6 +37,7 @@ class Options:
         learning_rate: peak rate of the model's own parameters.
         quantizer_rate: peak rate of the logarithms of the scales, that is, of their relative change; zero points
             move ten times as far, in codes.
+        sandwich: the subnets of a step, in order.
         wdr: weight of the weight-distribution loss; 0 leaves it out.
         guidance: share of the guide in each subnet's loss (GPG); 0 leaves it out.
         clip: largest norm of the gradient of the model's own parameters.
@@ -45,6 +50,7 @@ class Options:
     batch_size: int = 128
     learning_rate: float = 1e-3
     quantizer_rate: float = 1e-3
+    sandwich: tuple[str, ...] = SANDWICH
     wdr: float = 1.0
     guidance: float = 0.5
     clip: float = 5.0
@@ -84,6 +90,7 @@ def sandwich_step(
     loss: Callable[[Tensor, Tensor], Tensor],
     rng: np.random.Generator,
     *,
+    sandwich: Sequence[str] = SANDWICH,
     wdr: float = 1.0,
     guidance: float = 0.5,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
@@ -100,6 +107,7 @@ def sandwich_step(
         targets: what ``loss`` compares the outputs with.
         loss: (outputs, targets) → scalar.
         rng: draws the subnets.
+        sandwich: the subnets, in order.
         wdr: weight of the weight-distribution loss.
         guidance: share of the guide in a guided subnet's loss.
         autocast: context for the forward passes, for training in bf16.
@@ -116,7 +124,7 @@ def sandwich_step(
             regularization.backward()  # type: ignore[no-untyped-call]
         losses["wdr"] = regularization.detach()
     guide: Tensor | None = None
-    for bits in ("highest", "any", "lowest"):
+    for bits in sandwich:
         supernet.activate(supernet.space.draw(rng, bits))
         with autocast():
             outputs = supernet(inputs)
@@ -159,7 +167,7 @@ def train(
     processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     device = accelerator.device if accelerator else next(supernet.parameters()).device
     supernet.to(device)
-    optimizer = _optimizer(supernet, options)
+    optimizer = make_optimizer(supernet, options)
     keep = folder is not None and rank == 0
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", options.identity()) if folder is not None else None
     first = checkpoint.restore(supernet, optimizer) if checkpoint is not None else 0
@@ -180,6 +188,7 @@ def train(
                     targets,
                     task.loss,
                     rng,
+                    sandwich=options.sandwich,
                     wdr=options.wdr,
                     guidance=options.guidance,
                     autocast=accelerator.autocast if accelerator else nullcontext,
@@ -208,7 +217,7 @@ def train(
             log.close()
 
 
-def _optimizer(supernet: Supernet, options: Options) -> torch.optim.Optimizer:
+def make_optimizer(supernet: Supernet, options: Options) -> torch.optim.Optimizer:
     quantizers = {
         id(parameter)
         for layer in supernet.elastic.values()

@@ -110,8 +110,8 @@ def describe(supernet: Supernet, task: Task, problem: Problem, found: Found, see
         held_out_predicted=found.held_out[0],
         held_out_measured=found.held_out[1],
         held_out_unit=f"ln {QUALITY}",
-        convergence=[np.exp(history) for history in found.convergence],
-        optima=np.exp(found.optima),
+        convergence=found.convergence,
+        optima=found.optima,
     )
 
 

@@ -141,6 +141,7 @@ class _Search:
         space, seed = self.supernet.space, self.settings.seed
         device = next(self.supernet.parameters()).device
         self.noise = quantization_noise(self.supernet, calibration_inputs(self.task, device))
+        self.problem = self.problem.pruned(self.noise)
         split = len(sampled) - min(self.settings.held_out, len(sampled) // 3)
         divergence = self._divergences(sampled)
         measured = np.log(divergence[split:])
@@ -252,7 +253,9 @@ class _Search:
         return found.validated[key]
 
     def _eligible(self) -> list[Key]:
-        return [key for key in self.measured if self.problem.meets(np.array(key))]
+        """Measured subnets that meet the budgets; only those that use them up, if there are any."""
+        meeting = [key for key in self.measured if self.problem.meets(np.array(key))]
+        return [key for key in meeting if self.problem.fills(np.array(key))] or meeting
 
     def _best(self) -> Key | None:
         """The measured subnet of least divergence that meets the budgets."""

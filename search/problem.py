@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
 from eqnet.search.exact import minimize
 from eqnet.search.genetic import Evolution, genetic_search, pareto_search
+from eqnet.search.noise import Noise
 from eqnet.search.predictor import AdditiveModel
 from eqnet.space import ElasticSpace
 from eqnet.target import Target
@@ -65,11 +66,32 @@ class Problem:
         floors = [b for b in budgets if b.is_floor]
         bounds = tuple(b for b in budgets if not b.is_floor)
         costs.check_feasible(bounds)
+        indices = [{choice: i for i, choice in enumerate(tied.choices)} for tied in space.sets]
         table = tuple(
-            np.array([whole.choices.index(c) for c in part.choices], dtype=np.int64)
-            for whole, part in zip(space.sets, left.sets, strict=True)
+            np.array([index[choice] for choice in tied.choices], dtype=np.int64)
+            for index, tied in zip(indices, left.sets, strict=True)
         )
         return cls(left, costs, bounds, floors[0] if floors else None, target, table)
+
+    def pruned(self, noise: Noise) -> Problem:
+        """Without the choices that another one of the same layer matches in every cost and beats in noise.
+
+        A choice costs what ``budgets`` bound and ``metric`` trades, and no more: where nothing bounds the width of
+        activations, for example, only the widest are left.
+
+        Args:
+            noise: of the supernet's whole space.
+        """
+        metrics = {self.metric, *(b.metric for b in self.budgets)}
+        sets, table = [], []
+        for i, (tied, whole) in enumerate(zip(self.space.sets, self.table, strict=True)):
+            columns = [noise.weight[i][whole], noise.activation[i][whole]]
+            columns += [self.costs.tables[metric][i].astype(np.float64) for metric in sorted(metrics)]
+            kept = _undominated(np.stack(columns, axis=1))
+            sets.append(replace(tied, choices=tuple(tied.choices[j] for j in kept)))
+            table.append(whole[kept])
+        space = replace(self.space, sets=tuple(sets))
+        return replace(self, space=space, costs=CostModel(space), table=tuple(table))
 
     @property
     def metric(self) -> str:
@@ -91,6 +113,14 @@ class Problem:
         return own is not None and all(
             self.costs.total(b.metric, own[None])[0] <= self.costs.limit(b) for b in self.budgets
         )
+
+    def fills(self, genes: Genes) -> bool:
+        """Whether one subnet [sets], in genes of the whole space, uses at least 99 % of the first budget."""
+        own = self.from_space(genes)
+        if own is None or not self.budgets:
+            return True
+        first = self.budgets[0]
+        return bool(100 * self.costs.total(first.metric, own[None])[0] >= 99 * self.costs.limit(first))
 
     def exact(self, predictor: Predicts) -> Genes:
         """The subnet [sets] that is best by the additive part of the predictor alone, for certain."""
@@ -123,3 +153,14 @@ class Problem:
 
     def _bounds(self) -> tuple[list[tuple[Genes, ...]], list[int]]:
         return self.costs.constraints(self.budgets)
+
+
+def _undominated(columns: Floats) -> Genes:
+    """Indices of the rows [N, objectives] that no other row matches or beats throughout; of equals, the first."""
+    kept = []
+    for i, row in enumerate(columns):
+        no_worse = (columns <= row).all(axis=1)
+        equal = (columns == row).all(axis=1)
+        if not (no_worse & ~equal).any() and not equal[:i].any():
+            kept.append(i)
+    return np.array(kept, dtype=np.int64)

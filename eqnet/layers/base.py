@@ -31,7 +31,7 @@ class Elastic(nn.Module):
         path: dotted name of the layer in its model, for messages.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     weight_quantizer: Quantizer
     input_quantizer: Quantizer | None
     format: LayerFormat | None
@@ -83,7 +83,8 @@ class Elastic(nn.Module):
                 self.observer.add(x)
             except ModelError as e:
                 raise ModelError(
-                    f"layer '{self.path}': its calibration inputs hold inf or NaN; check the data and the layers before it"
+                    f"layer '{self.path}': its calibration inputs hold inf or NaN; "
+                    "check the data and the layers before it"
                 ) from e
         if self.format is None or self.format.activation is None or self.input_quantizer is None:
             return x

@@ -1,0 +1,38 @@
+"""Running the command line in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eqnet.cli import main
+from tests.cli.command import TASKS, Command, Ended
+
+@pytest.fixture
+def eqnet(capfd: pytest.CaptureFixture[str]) -> Command:
+    """``eqnet("search", "--budget", "4bit")`` → how it ended."""
+
+    def run(*arguments: str | Path) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capfd.readouterr()
+        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_task() -> str:
+    """A task that a search of takes seconds."""
+    return f"{TASKS}:quadrants"
+
+
+@pytest.fixture(scope="session")
+def finished_run(small_task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished 4-bit search; not to be written."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.raises(SystemExit) as ended:
+        main(["search", "--task", small_task, "--budget", "4bit", "--samples", "24", "--out", str(folder)])
+    assert not ended.value.code
+    return folder
