@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from eqnet.errors import InputError
-from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
+from eqnet.formats import MAX_BITS, MIN_BITS, Format, LayerFormat
 
 _ALL_BITS = tuple(range(MIN_BITS, MAX_BITS + 1))
+_GRANULARITY = re.compile(r"tensor|channel|group[1-9][0-9]*")
 _SYMMETRY = {"sym": True, "asym": False}
 _SCALE_BITS = {"fp32": 32, "fp16": 16}
 PRESETS: Mapping[str, str] = {
@@ -108,8 +111,8 @@ def _symmetry(text: str) -> tuple[bool, ...]:
     return tuple(dict.fromkeys(_SYMMETRY[part] for part in text.split(",")))
 
 
-def _weight(text: str) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _weight(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for i, part in enumerate(text.split(":")):
         if i == 0:
             found["weight_bits"] = _bits(part)
@@ -118,26 +121,29 @@ def _weight(text: str) -> dict[str, object]:
         else:
             names = tuple(dict.fromkeys(part.split(",")))
             for name in names:
-                if name not in (Granularity.TENSOR.value, Granularity.CHANNEL.value) and not int(
-                    name.removeprefix("group")
-                ):
+                if _GRANULARITY.fullmatch(name) is None:
                     raise ValueError(name)
             found["granularity"] = names
     return found
 
 
-def _activation(text: str) -> dict[str, object]:
+def _activation(text: str) -> dict[str, Any]:
     if text == "float":
         return {"activation_bits": ()}
     bits, _, symmetry = text.partition(":")
-    found: dict[str, object] = {"activation_bits": _bits(bits)}
+    found: dict[str, Any] = {"activation_bits": _bits(bits)}
     return found | ({"activation_symmetric": _symmetry(symmetry)} if symmetry else {})
 
 
-_FIELDS = {
+def _edge(text: str) -> dict[str, Any]:
+    (width,) = (0,) if text == "none" else _bits(text)
+    return {"edge_bits": width}
+
+
+_FIELDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "w": _weight,
     "a": _activation,
-    "edge": lambda text: {"edge_bits": 0 if text == "none" else _bits(text)[0]},
+    "edge": _edge,
     "scale": lambda text: {"scale_bits": _SCALE_BITS[text]},
 }
 _HINTS = {

@@ -59,27 +59,31 @@ def elasticize(
     if example_inputs is None:
         raise InputError("elasticize needs example_inputs: a batch that the model runs on, e.g. next(iter(loader))[0]")
     choices = choices or Choices()
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoderLayer):
-            # Its inference fast path reads the weights of its layers and would pass the quantizers by.
-            module.activation_relu_or_gelu = 0
+    model = _copy(model)
     seen = trace(model, example_inputs)
     left_alone = _left_alone(model, seen)
-    paths = {
-        path: module
-        for path, module in model.named_modules()
-        if module in seen.calls and path not in left_alone
-    }
+    paths = {path: module for path, module in model.named_modules() if module in seen.calls and path not in left_alone}
     if not paths:
         reasons = "; ".join(f"{path or 'the model'}: {why}" for path, why in left_alone.items()) or "it has no weights"
         raise ModelError(f"the model has no layer that can be quantized ({reasons})")
-    replaced = {module: ELASTIC[type(module)].replacing(module, path) for path, module in paths.items()}
-    space = _space(choices, {path: module for path, module in paths.items()}, seen, model, _unions(paths, tied))
-    root = _substitute(model, replaced)
-    elastic = {path: replaced[module] for path, module in paths.items()}
+    space = _space(choices, paths, seen, model, _unions(paths, tied))
+    elastic = {path: ELASTIC[type(module)].convert(module, path) for path, module in paths.items()}
     _attach_quantizers(elastic, space)
-    return Supernet(root, space, elastic, left_alone)
+    return Supernet(model, space, elastic, left_alone)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        model = copy.deepcopy(model)
+    except Exception as e:
+        raise ModelError(f"the model cannot be copied: {type(e).__name__}: {e}") from e
+    for module in model.modules():
+        # The inference fast paths read the weights of their layers and would pass the quantizers by.
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+    return model
 
 
 def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
@@ -88,11 +92,17 @@ def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
     for path, module in model.named_modules():
         if parametrize.is_parametrized(module):
             reasons[path] = "its weight is parametrized; call torch.nn.utils.parametrize.remove_parametrizations first"
-        elif any(path.startswith(f"{parent}.parametrizations") for parent in reasons):
+        elif any(path.startswith(f"{parent}.parametrizations".lstrip(".")) for parent in reasons):
             continue
         elif type(module) in ELASTIC:
             weight = module.weight
-            if module not in seen.calls:
+            if "weight" not in module._parameters:
+                reasons[path] = (
+                    "its weight is computed at each call; remove weight_norm, spectral_norm or pruning first"
+                )
+            elif isinstance(module, nn.Embedding) and (module.max_norm is not None or module.sparse):
+                reasons[path] = "it changes its weights at each call (max_norm), or their gradients are sparse"
+            elif module not in seen.calls:
                 reasons[path] = "it is never called on the example inputs"
             elif not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
                 reasons[path] = f"its weight is {getattr(weight, 'dtype', type(weight).__name__)}, not floating point"
@@ -115,7 +125,9 @@ def _unions(paths: dict[str, nn.Module], tied: Iterable[Sequence[str]]) -> list[
     def unite(names: Sequence[str]) -> None:
         for name in names:
             if name not in leader:
-                raise InputError(f"tied layer '{name}' is not an elastic layer of the model; there are {', '.join(paths)}")
+                raise InputError(
+                    f"tied layer '{name}' is not an elastic layer of the model; there are {', '.join(paths)}"
+                )
         for name in names[1:]:
             leader[find(name)] = find(names[0])
 
@@ -131,8 +143,8 @@ def _unions(paths: dict[str, nn.Module], tied: Iterable[Sequence[str]]) -> list[
                 group = [f"{parent}.{sibling}".lstrip(".") for sibling in siblings]
                 if all(member in paths for member in group):
                     unite(group)
-    for names in tied:
-        unite(list(names))
+    for given in tied:
+        unite(given)
     sets: dict[str, list[str]] = {}
     for path in paths:
         sets.setdefault(find(path), []).append(path)
@@ -145,13 +157,14 @@ def _space(
     order = {path: seen.calls[module].order for path, module in paths.items()}
     edges = {min(order, key=order.__getitem__), max(order, key=order.__getitem__)}
     biased = set(seen.folded.values())
-    stored: set[int] = set()
+    stored: set[tuple[object, ...]] = set()  # a weight read as two different matrices has codes for each
     sets = []
     for names in sorted((sorted(names, key=order.__getitem__) for names in unions), key=lambda n: order[n[0]]):
         layers = []
         for path in names:
             module = paths[path]
-            matrix = ELASTIC[type(module)].to_matrix(module, module.weight.detach())
+            to_matrix = ELASTIC[type(module)].to_matrix
+            matrix = to_matrix(module, module.get_parameter("weight").detach())
             layers.append(
                 Layer(
                     name=path,
@@ -161,10 +174,10 @@ def _space(
                     macs=seen.calls[module].macs // seen.samples,
                     inputs=seen.calls[module].inputs // seen.samples,
                     has_bias=getattr(module, "bias", None) is not None or module in biased,
-                    stored=id(module.weight) not in stored,
+                    stored=(id(module.weight), to_matrix) not in stored,
                 )
             )
-            stored.add(id(module.weight))
+            stored.add((id(module.weight), to_matrix))
         edge = bool(edges & set(names))
         formats = choices.formats(edge=edge)
         if all(isinstance(paths[path], nn.Embedding) for path in names):
@@ -191,29 +204,14 @@ def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> 
     return total + sum(t.numel() * t.element_size() for t in kept.values())
 
 
-def _substitute(model: nn.Module, replaced: dict[nn.Module, Elastic]) -> nn.Module:
-    """Puts the elastic layers where the modules were, under every name that a module has."""
-    if model in replaced:
-        return replaced[model]
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if child in replaced:
-                setattr(parent, name, replaced[child])
-    for parent in model.modules():
-        for name, child in list(parent._modules.items()):  # a child may have two names; named_children shows one
-            if child in replaced:
-                parent._modules[name] = replaced[child]
-    return model
-
-
 def _attach_quantizers(elastic: dict[str, Elastic], space: ElasticSpace) -> None:
     scale_dtype = torch.float16 if space.scale_bits == 16 else torch.float32
-    shared: dict[int, Quantizer] = {}
+    shared: dict[tuple[object, ...], Quantizer] = {}
     for tied in space.sets:
         for layer in tied.layers:
             module = elastic[layer.name]
             weights = (choice.weight for choice in tied.choices)
-            key = id(module.weight)
+            key = id(module.weight), module.to_matrix
             if key not in shared:
                 shared[key] = Quantizer(weights, layer.rows, layer.cols, scale_dtype)
             module.weight_quantizer = shared[key]

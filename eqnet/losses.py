@@ -33,7 +33,7 @@ def weight_distribution(weights: Iterable[Tensor], *, kurtosis: float = 0.015, s
     for weight in weights:
         centred = weight.float() - weight.float().mean()
         size = centred.detach().abs().amax()
-        if not size > ROUNDING * weight.detach().abs().amax():
+        if size <= ROUNDING * weight.detach().abs().amax():
             continue
         centred = centred / size  # moments are the same at any scale, and now neither underflow nor overflow
         square = centred * centred

@@ -170,17 +170,11 @@ _LIBRARY.impl("fake_quantize", _fake_quantize_cpu, "CPU")
 _LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_cpu, "CPU")
 torch.library.register_autograd("eqnet::fake_quantize", _backward, setup_context=_setup_context)
 
-_register_fake: Any = torch.library.register_fake
 
-
-@_register_fake("eqnet::fake_quantize")
-def _fake_quantize_shape(
-    x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
-) -> Tensor:
+def _fake_quantize_shape(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@_register_fake("eqnet::fake_quantize_backward")
 def _fake_quantize_backward_shape(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,3 +184,7 @@ def _fake_quantize_backward_shape(
         torch.empty_like(scale, memory_format=like),
         torch.empty_like(zero_point, memory_format=like),
     )
+
+
+torch.library.register_fake("eqnet::fake_quantize", _fake_quantize_shape)
+torch.library.register_fake("eqnet::fake_quantize_backward", _fake_quantize_backward_shape)

@@ -84,9 +84,7 @@ class Quantizer(nn.Module):
         # LSQ's gradient scale, 1/sqrt(n·q_max) with n the elements that share one scale (Esser et al., 2020).
         if scale.requires_grad and scale.numel():
             scale = _scale_gradient(scale, 1 / math.sqrt(max(x.numel() // scale.numel(), 1) * fmt.qmax))
-        zero_point = (
-            self.get_buffer(f"zero {tuple(scale.shape)}") if fmt.symmetric else self.zero_point[str(fmt)]
-        )
+        zero_point = self.get_buffer(f"zero {tuple(scale.shape)}") if fmt.symmetric else self.zero_point[str(fmt)]
         group_size = fmt.group_size or max(x.numel() // scale.shape[0], 1)
         return fake_quantize(x.float(), scale, zero_point, group_size, fmt.qmin, fmt.qmax).to(x.dtype)
 

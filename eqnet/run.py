@@ -27,6 +27,8 @@ KEPT = (
     "checkpoint.safetensors",
     "training.jsonl",
     "measurements.sqlite",
+    "measurements.sqlite-shm",
+    "measurements.sqlite-wal",
     "result.json",
     "subnet.json",
     "report.html",

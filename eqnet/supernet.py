@@ -114,6 +114,9 @@ class Supernet(nn.Module):
         """Replaces the running statistics of every batch norm by those of ``inputs`` in the active subnet.
 
         Each statistic is the mean over the batches. Without batch norms nothing happens.
+
+        Raises:
+            ModelError: there is no batch; the statistics stay as they were.
         """
         norms = self.batch_norms()
         if not norms:
@@ -121,12 +124,17 @@ class Supernet(nn.Module):
         momenta = [norm.momentum for norm in norms]
         with evaluating(self), torch.no_grad():
             for norm in norms:
-                norm.reset_running_stats()
                 norm.momentum = None  # torch's cumulative average
                 norm.training = True
             try:
-                for batch in inputs:
+                batches = 0
+                for batches, batch in enumerate(inputs, start=1):
+                    if batches == 1:
+                        for norm in norms:
+                            norm.reset_running_stats()
                     call(self.model, batch)
+                if batches == 0:
+                    raise ModelError("the data to re-estimate batch norm on is empty; give at least one batch")
             finally:
                 for norm, momentum in zip(norms, momenta, strict=True):
                     norm.momentum = momentum
@@ -164,10 +172,10 @@ class Supernet(nn.Module):
 
 def _aliases(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Names of tensors that share memory with an earlier one (tied weights), and that one's name."""
-    first: dict[tuple[int, torch.Size], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     aliases = {}
     for name, tensor in state.items():
-        key = tensor.data_ptr(), tensor.shape
+        key = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
         if tensor.numel() and key in first:
             aliases[name] = first[key]
         else:
@@ -178,7 +186,12 @@ def _aliases(state: Mapping[str, Tensor]) -> dict[str, str]:
 def without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that safetensors can hold: each tied weight once, under its first name."""
     aliases = _aliases(state)
-    return {name: tensor.detach().contiguous() for name, tensor in state.items() if name not in aliases}
+    return {name: _apart(tensor.detach().contiguous()) for name, tensor in state.items() if name not in aliases}
+
+
+def _apart(tensor: Tensor) -> Tensor:
+    """``tensor`` in memory that it shares with no other: a view of part of another is copied."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def load_tied(supernet: Supernet, tensors: Mapping[str, Tensor], path: str | Path) -> None:

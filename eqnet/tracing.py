@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,26 +62,32 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
         ModelError: the model does not run on the example inputs.
     """
     seen = Trace(samples=_samples(inputs))
-    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # by identity; holding the tensor keeps its identity unique
-    consumers: dict[nn.Module, set[nn.Module]] = {}
+    # By identity, which holding the tensor keeps unique; the version tells whether it was changed in place since.
+    outputs: dict[int, tuple[nn.Module, Tensor, int]] = {}
+    uses: Counter[nn.Module] = Counter()  # calls of each layer
+    sources: dict[nn.Module, list[nn.Module | None]] = {}  # for each call of a batch norm, the layer before it
 
     def watch_layer(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
         x = arguments[0] if arguments else next(iter(keywords.values()))
         calls = seen.calls.setdefault(layer, Calls(order=len(seen.calls)))
         calls.macs += ELASTIC[type(layer)].macs(layer, x, output)
         calls.inputs += x.numel()
-        outputs[id(output)] = layer, output
+        outputs[id(output)] = layer, output, output._version
+        uses[layer] += 1
 
     def watch_batch_norm(norm: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        source = outputs.get(id(arguments[0]))
-        if source is not None:
-            consumers.setdefault(norm, set()).add(source[0])
+        layer, tensor, version = outputs.get(id(arguments[0]), (None, arguments[0], -1))
+        sources.setdefault(norm, []).append(layer if tensor._version == version else None)
 
     hooks = [
         module.register_forward_hook(watch_layer, with_kwargs=True)
         for module in model.modules()
         if type(module) in ELASTIC
-    ] + [m.register_forward_hook(watch_batch_norm) for m in model.modules() if isinstance(m, _BatchNorm)]
+    ] + [
+        module.register_forward_hook(watch_batch_norm)
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
     try:
         with evaluating(model), torch.no_grad():
             call(model, inputs)
@@ -89,7 +96,10 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
     finally:
         for hook in hooks:
             hook.remove()
-    seen.folded = {norm: next(iter(layers)) for norm, layers in consumers.items() if len(layers) == 1}
+    for norm, layers in sources.items():
+        layer = layers[0]
+        if layer is not None and set(layers) == {layer} and uses[layer] == len(layers):
+            seen.folded[norm] = layer
     return seen
 
 

@@ -22,7 +22,6 @@ from eqnet.randomness import seeded
 from eqnet.supernet import Supernet
 from eqnet.tasks.task import Task
 
-
 SANDWICH = ("highest", "any", "lowest")
 """The subnets of a step, each guided by the one before, as ``ElasticSpace.draw`` names them."""
 
@@ -59,8 +58,8 @@ class Options:
     checkpoint_every: float = 30.0
 
     def identity(self) -> dict[str, Any]:
-        """What decides the trained weights; a checkpoint made with other values cannot be resumed."""
-        values = asdict(self)
+        """What decides the trained weights, as JSON values; a checkpoint made with others cannot be resumed."""
+        values = asdict(self) | {"sandwich": list(self.sandwich)}
         del values["checkpoint_every"]
         return values
 
@@ -225,7 +224,9 @@ def make_optimizer(supernet: Supernet, options: Options) -> torch.optim.Optimize
         if quantizer is not None
         for parameter in quantizer.parameters()
     }
-    weights, scales, zero_points = [], [], []
+    weights: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    zero_points: list[nn.Parameter] = []
     for name, parameter in supernet.named_parameters():
         if id(parameter) not in quantizers:
             weights.append(parameter)

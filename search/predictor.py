@@ -168,9 +168,9 @@ class CQAP:
         noise: of the same space.
     """
 
-    members = 8
+    members = 4
     hidden = 64
-    epochs = 300
+    epochs = 150
 
     def __init__(self, space: ElasticSpace, noise: Noise) -> None:
         self._noise = noise

@@ -38,22 +38,23 @@ inline float fast_pow(float a, float p) {
   return bit_cast<float>(static_cast<std::int32_t>(whole + 127.0f) << 23) * mantissa;
 }
 
+// Errors are taken in multiples of 1 / `unit`, so that their powers neither underflow nor overflow.
 EQNET_MULTIVERSION
 float error_of(const float* __restrict x, const float* __restrict count, std::int64_t n, float scale, float zero,
-               float qmin, float qmax, float p) {
+               float qmin, float qmax, float p, float unit) {
   const float inverse = 1.0f / scale;
   float sum = 0.0f;
   if (count == nullptr) {
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = 0; i < n; ++i) {
       const float code = std::min(std::max(std::rint(x[i] * inverse) + zero, qmin), qmax);
-      sum += fast_pow(std::fabs(x[i] - (code - zero) * scale), p);
+      sum += fast_pow(std::fabs(x[i] - (code - zero) * scale) * unit, p);
     }
   } else {
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = 0; i < n; ++i) {
       const float code = std::min(std::max(std::rint(x[i] * inverse) + zero, qmin), qmax);
-      sum += count[i] * fast_pow(std::fabs(x[i] - (code - zero) * scale), p);
+      sum += count[i] * fast_pow(std::fabs(x[i] - (code - zero) * scale) * unit, p);
     }
   }
   return sum;
@@ -73,7 +74,8 @@ Range best_range(const float* x, const float* count, std::int64_t n, float qmin,
     low = std::min(low, x[i]);
     high = std::max(high, x[i]);
   }
-  const float full = symmetric ? std::max(high, -low) / qmax : (high - low) / qmax;
+  const double width = symmetric ? std::max(high, -low) : static_cast<double>(high) - low;
+  const auto full = static_cast<float>(width / qmax);
   if (!(full > std::numeric_limits<float>::min())) return {1.0f, 0.0f};
 
   Range best{full, 0.0f};
@@ -90,7 +92,7 @@ Range best_range(const float* x, const float* count, std::int64_t n, float qmin,
       candidates = static_cast<std::size_t>(std::unique(zeros.begin(), zeros.end()) - zeros.begin());
     }
     for (std::size_t j = 0; j < candidates; ++j) {
-      const float error = error_of(x, count, n, scale, zeros[j], qmin, qmax, p);
+      const float error = error_of(x, count, n, scale, zeros[j], qmin, qmax, p, 1.0f / full);
       if (error < least) {
         least = error;
         best = {scale, zeros[j]};

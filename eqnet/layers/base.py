@@ -19,8 +19,8 @@ T = TypeVar("T", bound="Elastic")
 class Elastic(nn.Module):
     """A layer whose weight and input run in any of several formats.
 
-    Concrete layers derive from this class and from the layer that they replace, whose attributes and parameters
-    they take over; weights are shared between all formats.
+    Concrete layers derive from this class and from the layer that they replace, which becomes one of them; weights
+    are shared between all formats.
 
     Attributes:
         weight: the shared floating-point weight.
@@ -39,17 +39,18 @@ class Elastic(nn.Module):
     path: str
 
     @classmethod
-    def replacing(cls: type[T], layer: nn.Module, path: str) -> T:
-        """An elastic layer with the attributes and the very parameters of ``layer``, still without quantizers."""
-        elastic = cls.__new__(cls)
-        elastic.__dict__.update(layer.__dict__)
-        for registry in ("_parameters", "_buffers", "_modules"):
-            elastic.__dict__[registry] = dict(layer.__dict__[registry])
-        elastic.path = path
-        elastic.format = None
-        elastic.observer = None
-        elastic.input_quantizer = None
-        return elastic
+    def convert(cls: type[T], layer: nn.Module, path: str) -> T:
+        """Makes ``layer`` itself elastic, still without quantizers.
+
+        It stays the same object, so that whatever refers to it, be it a plain list in its model, runs it elastic.
+        """
+        layer.__class__ = cls
+        assert isinstance(layer, cls)
+        layer.path = path
+        layer.format = None
+        layer.observer = None
+        layer.input_quantizer = None
+        return layer
 
     @staticmethod
     def macs(layer: Any, inputs: Tensor, outputs: Tensor) -> int:
