@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -247,7 +247,7 @@ class _Archive:
         return [(genes[i], float(values[i, 0]), int(values[i, 1])) for i in kept]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fitness_class(objectives: int) -> Any:
     """A DEAP fitness that minimises so many objectives, without DEAP's global ``creator``."""
     from deap import base
@@ -310,4 +310,5 @@ def _tournament(people: Sequence[Individual], rng: np.random.Generator) -> Genes
     place = np.empty(len(people), dtype=np.int64)
     place[np.lexsort((keys[:, 1], keys[:, 0]))] = np.arange(len(people))
     first, second = rng.integers(0, len(people), (2, len(people)))
-    return np.array(people, dtype=np.int64)[np.where(place[first] <= place[second], first, second)]
+    winners: Genes = np.array(people, dtype=np.int64)[np.where(place[first] <= place[second], first, second)]
+    return winners

@@ -78,7 +78,8 @@ class Variation:
         """Children that take each gene from one of two parents, evenly, int64 [count, sets]."""
         first, second = self._rng.integers(0, len(parents), (2, count))
         take = self._rng.random((count, len(self.sizes))) < 0.5
-        return np.where(take, parents[first], parents[second])
+        children: Genes = np.where(take, parents[first], parents[second])
+        return children
 
     def mutate(self, parents: Genes, count: int) -> Genes:
         """Children of one parent each, int64 [count, sets], by one of three moves.

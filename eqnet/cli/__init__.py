@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from eqnet.cli import environment  # isort: skip  # noqa: F401 (before anything loads OpenMP)
 from eqnet.cli.eval import evaluate
 from eqnet.cli.inspect import inspect
 from eqnet.cli.search import search

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -35,7 +37,10 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Report]:
-    """A bar for each stage, on standard error, so that standard output stays clean; none if quiet."""
+    """A bar for each stage and the library's log, on standard error, so that standard output stays clean.
+
+    Nothing at all if quiet.
+    """
     bars = Progress(
         TextColumn("{task.description:<30}"),
         BarColumn(),
@@ -46,7 +51,7 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
         disable=quiet,
     )
     stages: dict[str, Any] = {}
-    with bars:
+    with bars, nullcontext() if quiet else _logging_to(bars.console):
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in stages:
@@ -54,6 +59,21 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
             bars.update(stages[stage], completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
+    """What the library logs (the training of a built-in task's network) is printed above the bars."""
+    logger = logging.getLogger("eqnet")
+    handler = RichHandler(console=console, show_time=False, show_path=False)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def percent(share: float) -> str:

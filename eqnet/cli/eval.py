@@ -34,7 +34,7 @@ def evaluate(run: Path, subnet: Path | None, uniform: int | None, data: str, as_
         raise click.UsageError("give either --subnet or --uniform")
     path = subnet or run / "subnet.json"
     chosen = None if uniform is not None else Subnet.load(path)
-    with Run.reopen(run) as opened, progress() as report:
+    with progress() as report, Run.reopen(run) as opened:
         opened.train(accelerator_for("auto", "fp32"), report)
         if chosen is None:
             width = int(uniform or MAX_BITS)

@@ -53,7 +53,7 @@ def search(
     engine = load_target(target) if target is not None else None
     settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
     accelerator = accelerator_for(options["device"], options["precision"])
-    with opened(options, accelerator) as run, progress() as report:
+    with progress() as report, opened(options, accelerator) as run:
         Problem.of(run.supernet.space, parsed, engine)  # refuses what cannot be met before anything is trained
         run.train(accelerator, report)
         data = find(

@@ -23,22 +23,23 @@ def train(as_json: bool, **options: Any) -> None:
     torchrun (torchrun --nproc-per-node 2 -m eqnet train ...) every process takes its share of each batch.
     """
     accelerator = accelerator_for(options["device"], options["precision"])
-    with opened(options, accelerator) as run, progress(quiet=not accelerator.is_main_process) as report:
+    with progress(quiet=not accelerator.is_main_process) as report, opened(options, accelerator) as run:
         run.train(accelerator, report)
         if not accelerator.is_main_process:
             return
+        last_step = _last_line(run.folder / "training.jsonl")
         summary = {
             "folder": str(run.folder),
             "layers": len(run.supernet.space.layers),
             "left_alone": run.supernet.left_alone,
             "epochs": run.options.epochs,
-            "last_step": _last_line(run.folder / "training.jsonl"),
+            "last_step": last_step,
         }
     if as_json:
         print_json(summary)
         return
     rows = [["elastic layers", str(summary["layers"])], ["epochs", str(summary["epochs"])]]
-    rows += [[f"loss, {name}", f"{value:.4f}"] for name, value in summary["last_step"].items() if name != "step"]
+    rows += [[f"loss, {name}", f"{value:.4f}"] for name, value in last_step.items() if name != "step"]
     print_table(f"Supernet in {run.folder}", ["", "value"], rows)
     for name, reason in run.supernet.left_alone.items():
         click.echo(f"left in floating point: {name} ({reason})")

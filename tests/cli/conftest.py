@@ -9,6 +9,7 @@ import pytest
 from eqnet.cli import main
 from tests.cli.command import TASKS, Command, Ended
 
+
 @pytest.fixture
 def eqnet(capfd: pytest.CaptureFixture[str]) -> Command:
     """``eqnet("search", "--budget", "4bit")`` → how it ended."""

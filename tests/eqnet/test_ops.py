@@ -122,9 +122,7 @@ def test_forward_is_the_arithmetic_by_hand(fmt: Format, generator: torch.Generat
 def test_forward_is_torch_fake_quantize_away_from_ties(fmt: Format, generator: torch.Generator) -> None:
     scale, zero_point = parameters(fmt, generator, exact=True)
     x = values(fmt, scale, zero_point, generator)
-    expected = torch.fake_quantize_per_tensor_affine(
-        x, scale.item(), int(zero_point.item()), fmt.qmin, fmt.qmax
-    )
+    expected = torch.fake_quantize_per_tensor_affine(x, scale.item(), int(zero_point.item()), fmt.qmin, fmt.qmax)
     assert torch.equal(apply(x, scale, zero_point, fmt), expected)
 
 
@@ -204,7 +202,9 @@ def test_the_layout_in_memory_does_not_matter(view, generator: torch.Generator) 
     x = view(torch.randn(4, 6, 3, 5, generator=generator))
     scale, zero_point = torch.rand(4, 1, generator=generator) + 0.1, torch.zeros(4, 1)
     y = fake_quantize(x, scale, zero_point, x[0].numel(), -8, 7)
-    assert torch.equal(y, fake_quantize(x.clone(memory_format=torch.contiguous_format), scale, zero_point, x[0].numel(), -8, 7))
+    assert torch.equal(
+        y, fake_quantize(x.clone(memory_format=torch.contiguous_format), scale, zero_point, x[0].numel(), -8, 7)
+    )
 
 
 @pytest.mark.parametrize("fmt", [f for f in FORMATS if f.granularity.value == "tensor"], ids=str)
