@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eqnet.choices import Choices as Choices
-    from eqnet.elasticize import elasticize as elasticize
+    from eqnet.conversion import elasticize as elasticize
     from eqnet.errors import BudgetError as BudgetError
     from eqnet.errors import EqnetError as EqnetError
     from eqnet.errors import InputError as InputError
@@ -41,7 +41,7 @@ _HOME = {
     "Target": "eqnet.target",
     # models
     "Supernet": "eqnet.supernet",
-    "elasticize": "eqnet.elasticize",
+    "elasticize": "eqnet.conversion",
     # training
     "Options": "eqnet.training",
     "Plan": "eqnet.run",

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from eqnet.choices import Choices
+from eqnet.conversion import elasticize
 from eqnet.data import calibration_inputs, fingerprint
-from eqnet.elasticize import elasticize
 from eqnet.errors import InputError, RunError
 from eqnet.files import write_atomically
 from eqnet.lock import RunLock

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from eqnet.elasticize import elasticize
+from eqnet.conversion import elasticize
 from eqnet.tasks.networks import DigitsNet, InvertedResidual, MobileNet, ResidualBlock, ResNet
 
 
