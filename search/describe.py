@@ -65,7 +65,7 @@ def describe(supernet: Supernet, task: Task, problem: Problem, found: Found, see
         subnet=winner,
         cost=costs.cost(winner),
         accuracy=Accuracy(
-            predicted=None,
+            predicted=_accuracy_at(predicted, found),
             validation=found.validated[found.winner].accuracy,
             test=test.measure(winner).accuracy,
             fp32_validation=float_accuracy(task, task.model, on_test=False),
@@ -110,8 +110,8 @@ def describe(supernet: Supernet, task: Task, problem: Problem, found: Found, see
         held_out_predicted=found.held_out[0],
         held_out_measured=found.held_out[1],
         held_out_unit=f"ln {QUALITY}",
-        convergence=found.convergence,
-        optima=found.optima,
+        convergence=[np.exp(history) for history in found.convergence],
+        optima=[float(np.exp(value)) for value in found.optima],
     )
 
 
@@ -143,6 +143,16 @@ def float_accuracy(task: Task, model: nn.Module, *, on_test: bool) -> float:
             for inputs, targets in batches(dataset, in_order(dataset, 256), device)
         ]
     return torch.cat(scores).mean().item()
+
+
+def _accuracy_at(divergence: float, found: Found) -> float:
+    """The accuracy that a divergence goes with: a falling curve through the measured subnets (isotonic regression)."""
+    from sklearn.isotonic import IsotonicRegression
+
+    measured = list(found.measured.values())
+    curve = IsotonicRegression(increasing=False, out_of_bounds="clip")
+    curve.fit([m.divergence for m in measured], [m.accuracy for m in measured])
+    return float(curve.predict([divergence])[0])
 
 
 def _layers(supernet: Supernet, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from eqnet.data import batches, calibration_inputs, in_order
+from eqnet.data import BATCH_NORM_SAMPLES, CALIBRATION_SAMPLES, batches, calibration_inputs, in_order
 from eqnet.errors import ModelError
 from eqnet.formats import LayerFormat
 from eqnet.losses import divergence
@@ -31,13 +31,15 @@ class Judge:
         supernet: calibrated.
         task: gives loss, metric and calibration data.
         dataset: what to measure on.
-        samples: the first so many samples are used; all if None.
+        samples: as many are used, spread over the data, and batch norm is re-estimated on fewer too; all if None.
     """
 
     def __init__(self, supernet: Supernet, task: Task, dataset: Dataset[Any], samples: int | None = None) -> None:
         self._supernet, self._task = supernet, task
         device = next(supernet.parameters()).device
-        self._calibration = calibration_inputs(task, device)
+        self._calibration = calibration_inputs(
+            task, device, BATCH_NORM_SAMPLES if samples is None else CALIBRATION_SAMPLES
+        )
         self._batches: list[Sequence[Any]] = list(batches(dataset, in_order(dataset, BATCH, samples), device))
         self._reference = self._outputs(None)
 

@@ -93,7 +93,7 @@ class Accuracy:
     """Accuracies of the winner and of what it is compared with, as fractions.
 
     Attributes:
-        predicted: before it was measured; None if the search predicts another quality.
+        predicted: from the predicted quality, before it was measured; None if nothing tells.
         validation: on the data that the search saw.
         test: on data that it did not see; None if the task has none.
         fp32_validation, fp32_test: of the model that was given.
@@ -157,7 +157,7 @@ class LayerResult:
         weights: number of weights.
         weight_format, activation_format: what it runs; no activation format means weight-only.
         bytes: stored codes, scales and zero points; 0 if another layer stores them.
-        sensitivity: by width, the divergence when this layer alone is quantized.
+        sensitivity: by width of its weights, the nats of divergence that they add, as the additive model estimates.
     """
 
     name: str

@@ -27,7 +27,7 @@ class Task:
         name: as it appears in reports and in the name of the run folder.
         model: trained, in floating point; eqnet works on a copy.
         train, validation, test: map-style datasets of (input, target) pairs.
-        calibration: dataset for ranges and batch norm; the first 256 training samples if None.
+        calibration: dataset for ranges and batch norm; training samples if None.
         loss: (outputs [N, ...], targets [N, ...]) → mean loss, a scalar.
         metric: (outputs, targets) → a score for each sample, [N], higher is better; its mean is the accuracy.
         batch_size: samples per training step.

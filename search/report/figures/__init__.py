@@ -56,7 +56,7 @@ FIGURES = (
     FigureKind(
         "sensitivity",
         "Sensitivity of each layer",
-        "How far the outputs move when one layer alone is quantized, at each width (logarithmic). "
+        "What the weights of each layer add to the divergence at each width (logarithmic), as the additive model has it. "
         "The ring marks the width that the layer was given.",
         draw_sensitivity,
     ),

@@ -54,7 +54,7 @@ def draw_convergence(data: ReportData) -> Figure | None:
             )
         start = end
     ax.set_xlabel("Generation")
-    ax.set_ylabel(f"Predicted {data.held_out_unit or data.result.quality.name}")
+    ax.set_ylabel(f"Predicted {data.result.quality.name}")
     ax.margins(x=0.02, y=0.08)
     style.legend_below(figure, handles, 2)
     return figure

@@ -1,4 +1,4 @@
-"""How much each layer alone disturbs the outputs, at every width."""
+"""How much each layer disturbs the outputs, at every width."""
 
 from __future__ import annotations
 
