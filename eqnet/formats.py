@@ -44,7 +44,7 @@ class Format:
     def __post_init__(self) -> None:
         if not MIN_BITS <= self.bits <= MAX_BITS:
             raise InputError(f"a format of {self.bits} bits was asked for; bits range from 2 to 8")
-        if (self.granularity is Granularity.GROUP) != (self.group_size > 0):
+        if (self.granularity is Granularity.GROUP) != (self.group_size > 0) or self.group_size < 0:
             raise InputError(
                 f"group size {self.group_size} does not go with granularity '{self.granularity.value}'; "
                 "only groups have a size, and it is at least 1"
