@@ -8,15 +8,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.utils.data import TensorDataset
 
 import eqnet
 from eqnet import Choices, Format, Granularity, LayerFormat, Supernet, Task
 from eqnet.data import calibration_inputs
+from eqnet.tasks.fashion_mnist import NETWORKS
+from eqnet.tasks.pretraining import pretrained
 
 TASKS = {"resnet": "fashion-mnist", "mobilenet": "fashion-mnist-mobilenet"}
 """The two networks: a ResNet (He et al., 2016), easy to quantize, and a MobileNetV2 form (Sandler et al., 2018), hard.
@@ -35,6 +39,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def load(network: str, cache: Path, seed: int = 0) -> Task:
     """The task of one of the two networks, from cached fp32 weights."""
     return eqnet.load_task(TASKS[network], cache=cache, seed=seed)
+
+
+def load_whole(network: str, cache: Path, seed: int = 0) -> Task:
+    """The same with all 60,000 training images, in floating point and for the supernet: nothing is chosen by them."""
+    task = load(network, cache, seed)
+    build, recipe = NETWORKS[network]
+    parts = [part.tensors for part in (task.train, task.validation) if isinstance(part, TensorDataset)]
+    train = TensorDataset(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    model = pretrained(build, train, recipe, name=f"{task.name}-whole", seed=seed, cache=cache)
+    return replace(task, model=model, train=train)
 
 
 def elastic(task: Task, space: str) -> Supernet:

@@ -16,8 +16,8 @@ _GRANULARITY = re.compile(r"tensor|channel|group[1-9][0-9]*")
 _SYMMETRY = {"sym": True, "asym": False}
 _SCALE_BITS = {"fp32": 32, "fp16": 16}
 PRESETS: Mapping[str, str] = {
-    "default": "w=2-8:tensor,channel:sym,asym a=2-8:sym,asym edge=8 scale=fp32",
-    "grouped": "w=2-8:tensor,channel,group32:sym,asym a=2-8:sym,asym edge=8 scale=fp32",
+    "default": "w=2-8:tensor,channel:sym,asym a=2-8:asym edge=8 scale=fp32",
+    "grouped": "w=2-8:tensor,channel,group32:sym,asym a=2-8:asym edge=8 scale=fp32",
     "weight-only": "w=2-8:group32,group128:sym,asym a=float edge=8 scale=fp16",
 }
 
@@ -31,7 +31,8 @@ class Choices:
         granularity: what may share one scale of a weight, as in a format's text: tensor, channel, group32.
         weight_symmetric: True, False or both.
         activation_bits: widths of inputs; none for weight-only.
-        activation_symmetric: True, False or both.
+        activation_symmetric: True, False or both. After a ReLU a symmetric format leaves half of its codes unused, so
+            only a user whose engine asks for them pays for training them.
         edge_bits: the one width of the first and the last layer; 0 lets them vary like the others.
         scale_bits: stored width of a weight's scale, 32 or 16.
     """
@@ -40,7 +41,7 @@ class Choices:
     granularity: tuple[str, ...] = ("tensor", "channel")
     weight_symmetric: tuple[bool, ...] = (True, False)
     activation_bits: tuple[int, ...] = _ALL_BITS
-    activation_symmetric: tuple[bool, ...] = (True, False)
+    activation_symmetric: tuple[bool, ...] = (False,)
     edge_bits: int = 8
     scale_bits: int = 32
 
