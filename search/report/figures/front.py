@@ -45,7 +45,8 @@ def draw_front(data: ReportData) -> Figure:
     else:
         shown_y += [y for _, y in uniform.values()]
     room = max(max(shown_y) - min(shown_y), 0.01) * _ROOM
-    bottom, top = max(min(shown_y) - 2 * room, 0.0), max(shown_y) + 2 * room
+    bottom = max(min(shown_y) - 2 * room, 0.0)
+    top = max([*shown_y, *cloud[:, 1], *(y for _, y in uniform.values())]) + 2 * room
 
     figure = style.new_figure(style.WIDTH, _HEIGHT)
     ax = figure.add_subplot()
