@@ -60,10 +60,9 @@ class Quantizer(nn.Module):
 
     def scale(self, fmt: Format) -> Tensor:
         """The scale of ``fmt`` as it is stored, float32 [scale rows, groups]; differentiable."""
-        try:
-            scale: Tensor = self.log_scale[str(fmt)].exp()
-        except KeyError as e:
-            raise InputError(f"format {fmt} is not among {', '.join(map(str, self.formats))}") from e
+        if fmt not in self.formats:
+            raise InputError(f"format {fmt} is not among {', '.join(map(str, self.formats))}")
+        scale: Tensor = self.log_scale[str(fmt)].exp()
         if self.scale_dtype != torch.float32:
             # Straight-through: the rounded value forward, the gradient of the exact one backward.
             limits = torch.finfo(self.scale_dtype)
