@@ -25,5 +25,9 @@ class BudgetError(InputError):
     """A budget cannot be read, or no subnet meets it; the message has the nearest feasible value."""
 
 
+class MissingPackageError(EqnetError):
+    """A package of one of the extras is not installed; the message has the command that installs it."""
+
+
 class RunError(InputError):
     """A run folder, checkpoint or store is foreign, corrupt, in use or cannot be written."""

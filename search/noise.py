@@ -33,8 +33,14 @@ class Noise:
 
 
 def quantization_noise(supernet: Supernet, inputs: Iterable[ExampleInputs]) -> Noise:
-    """Runs the supernet in floating point on ``inputs`` and quantizes what each layer sees, in every format."""
+    """Runs the supernet in floating point on ``inputs`` and quantizes what each layer sees, in every format.
+
+    Batch norm is re-estimated first, for it may still have the statistics of the subnet that was measured last.
+    """
+    inputs = list(inputs)
     layers = supernet.elastic
+    with supernet.running(None):
+        supernet.reestimate_batch_norm(inputs)
     for layer in layers.values():
         layer.observer = Histogram() if layer.input_quantizer is not None else None
     try:

@@ -12,6 +12,7 @@ import click
 from eqnet.cli.console import json_option, kilobytes, percent, print_json, print_table, progress
 from eqnet.cli.options import run_options
 from eqnet.cli.session import accelerator_for, opened
+from eqnet.errors import MissingPackageError
 from eqnet.export.targets import load_target
 from eqnet.search.budget import parse_budgets
 from eqnet.search.driver import Settings
@@ -67,13 +68,17 @@ def search(
         )
         data.result.subnet.save(run.folder / "subnet.json")
         data.result.save(run.folder / "result.json")
-        write_report(replace(data, command=shlex.join(["eqnet", *sys.argv[1:]])), run.folder)
-        folder = run.folder
+        try:
+            page = write_report(replace(data, command=shlex.join(["eqnet", *sys.argv[1:]])), run.folder)
+        except MissingPackageError as e:  # the result is worth more than its pictures
+            page = None
+            click.echo(f"{e}; then the same command writes it in seconds", err=True)
     if as_json:
         print_json(data.result.to_json())
         return
     print_summary(data.result)
-    click.echo(f"Report: {folder / 'report.html'}")
+    if page is not None:
+        click.echo(f"Report: {page}")
 
 
 def print_summary(result: SearchResult) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from eqnet.errors import EqnetError, InputError, RunError
+from eqnet.errors import InputError, MissingPackageError, RunError
 from eqnet.files import write_atomically
 from eqnet.search.report.figures import FIGURES
 from eqnet.search.report.units import METRICS
@@ -23,7 +23,7 @@ def write_report(data: ReportData, folder: Path) -> Path:
     A figure for which ``data`` has nothing is left out, and its files of an earlier report are removed.
 
     Raises:
-        EqnetError: matplotlib or jinja2 is not installed.
+        MissingPackageError: matplotlib or jinja2 is not installed.
         InputError: the data has no layers, or its metric is unknown.
         RunError: the folder cannot be written.
     """
@@ -31,7 +31,7 @@ def write_report(data: ReportData, folder: Path) -> Path:
         try:
             importlib.import_module(package)
         except ImportError as e:
-            raise EqnetError(f"the report needs {package}; run: pip install eqnet[report]") from e
+            raise MissingPackageError(f"the report needs {package}; run: pip install eqnet[report]") from e
     if not data.result.layers:
         raise InputError("the result has no layers; there is nothing to report")
     if data.metric not in METRICS:

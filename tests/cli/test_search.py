@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -245,6 +246,28 @@ def test_options_come_from_a_file_and_the_command_line_overrides_them(
     ended = eqnet("search", "--config", config)
     assert ended.status == 2
     assert "unknown option 'bugdet'" in ended.err
+
+
+def test_without_matplotlib_the_result_is_kept_and_the_report_left_out(
+    small_task: str, finished_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    (folder / "report.html").unlink()
+    (folder / "result.json").unlink()
+    (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
+    command = [sys.executable, "-m", "eqnet", "search", "--task", small_task, "--out", str(folder), *SAMPLES]
+    ended = subprocess.run(
+        [*command, "--budget", "4bit"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "pip install eqnet[report]" in ended.stderr
+    assert not (folder / "report.html").exists()
+    assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
 
 
 def test_needs_a_budget_or_pareto(eqnet: Command, small_task: str, tmp_path: Path) -> None:

@@ -58,14 +58,20 @@ class OneDimensional(nn.Module):
         return self.body(x)
 
 
+def perceptron() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Tensor]]] = {
-    "linear on 2-D": (lambda: nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2)), lambda g: torch.randn(4, 5, generator=g)),
-    "linear on 3-D": (lambda: nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2)), lambda g: torch.randn(4, 3, 5, generator=g)),
+    "linear on 2-D": (perceptron, lambda g: torch.randn(4, 5, generator=g)),
+    "linear on 3-D": (perceptron, lambda g: torch.randn(4, 3, 5, generator=g)),
     "called twice": (Shared, lambda g: torch.randn(4, 6, generator=g)),
     "tied weights": (Language, lambda g: torch.randint(0, 11, (4, 6), generator=g)),
     "1-D, dilated, depthwise, transposed": (OneDimensional, lambda g: torch.randn(2, 4, 16, generator=g)),
     "2-D, grouped, batch norm": (
-        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 4, 3, groups=4)),
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 8, 3, groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 4, 3, groups=4)
+        ),
         lambda g: torch.randn(2, 4, 9, 9, generator=g),
     ),
     "3-D": (

@@ -56,7 +56,7 @@ FIGURES = (
     FigureKind(
         "sensitivity",
         "Sensitivity of each layer",
-        "What the weights of each layer add to the divergence at each width (logarithmic), as the additive model has it. "
+        "What the weights of each layer add to the divergence at each width (logarithmic), by the additive model. "
         "The ring marks the width that the layer was given.",
         draw_sensitivity,
     ),
