@@ -121,7 +121,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     alone = [sys.executable, str(SCRIPT), str(tmp_path / "one"), "--without-norm"]
     together = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", str(SCRIPT), str(tmp_path / "two"), "--without-norm",
+        "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
+        str(SCRIPT), str(tmp_path / "two"), "--without-norm",
     ]  # fmt: skip
     for command in (alone, together):
         ended = subprocess.run(

@@ -1,0 +1,152 @@
+"""The whole search on a small network."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from eqnet import BudgetError, InputError, Supernet, Task
+from eqnet.search.budget import Budget
+from eqnet.search.cost import CostModel
+from eqnet.search.driver import Settings, search
+from eqnet.search.measure import Judge
+from eqnet.search.result import SearchResult
+from tests.search.small import small_supernet, small_task
+
+QUICK = Settings(samples=30, validation=64, rounds=2, verified=4)
+
+
+class CountedReads(Dataset[tuple[Tensor, Tensor]]):
+    """Notes each sample that is read."""
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self.data = data
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.reads.append(index)
+        return self.data[index]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return small_task()
+
+
+@pytest.fixture(scope="module")
+def supernet(task: Task) -> Supernet:
+    return small_supernet(task)
+
+
+def found(supernet: Supernet, task: Task, *budgets: str, **options: Any) -> SearchResult:
+    return search(supernet, task, [Budget.parse(b) for b in budgets], QUICK, **options).result
+
+
+def test_what_is_reported_is_measured(supernet: Supernet, task: Task) -> None:
+    result = found(supernet, task, "4bit")
+    validation, test = (Judge(supernet, task, data).measure(result.subnet) for data in (task.validation, task.test))
+    assert result.accuracy.validation == validation.accuracy
+    assert result.quality.measured == validation.divergence
+    assert result.accuracy.test == test.accuracy
+    assert result.cost == CostModel(supernet.space).cost(result.subnet)
+
+
+def test_no_uniform_network_beats_it_within_the_budget(supernet: Supernet, task: Task) -> None:
+    judge = Judge(supernet, task, task.validation)
+    for bits in (3, 5):
+        result = found(supernet, task, f"{bits}bit")
+        uniform = [g for g in supernet.space.sets[0].choices if g.weight.bits == bits]
+        best = min(judge.measure(supernet.space.nearest(choice)).divergence for choice in uniform)
+        assert result.quality.measured <= best
+
+
+@pytest.mark.parametrize("budget", ["4bit", "3.3bit", "6bpw", "700B", "20kBOPs"])
+def test_budgets_are_met_and_used_up(supernet: Supernet, task: Task, budget: str) -> None:
+    result = found(supernet, task, budget)
+    parsed = Budget.parse(budget)
+    spent = getattr(result.cost, parsed.metric)
+    assert spent <= float(parsed.limit)
+    assert spent >= 0.99 * float(parsed.limit)
+
+
+def test_same_seed_same_result_from_an_empty_and_from_a_full_store(
+    supernet: Supernet, task: Task, tmp_path: Path
+) -> None:
+    results = [found(supernet, task, "4bit", store=tmp_path / "store.sqlite").to_json() for _ in range(2)]
+    assert results[0] == results[1]
+    assert results[0] == found(supernet, task, "4bit").to_json()
+    other = search(supernet, task, [Budget.parse("4bit")], replace(QUICK, seed=1)).result.to_json()
+    assert other != results[0]
+
+
+def test_another_budget_measures_only_its_own_proposals(supernet: Supernet, task: Task, tmp_path: Path) -> None:
+    reports: list[tuple[str, int, int]] = []
+    path = tmp_path / "store.sqlite"
+    found(supernet, task, "4bit", store=path)
+    kept = _rows(path)
+    found(supernet, task, "3bit", store=path, report=lambda *stage: reports.append(stage))
+    assert QUICK.samples <= kept <= _rows(path) <= kept + QUICK.rounds * (QUICK.verified + 1)
+    assert ("Measuring subnets", QUICK.samples, QUICK.samples) in reports
+
+
+def _rows(path: Path) -> int:
+    with sqlite3.connect(path) as database:
+        return int(database.execute("SELECT COUNT(*) FROM measurements").fetchone()[0])
+
+
+def test_the_callers_random_state_stays_as_it_was(supernet: Supernet, task: Task) -> None:
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[union-attr,index]
+    found(supernet, task, "4bit")
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])  # type: ignore[index]
+    assert states[2] == random.getstate()
+
+
+def test_test_data_is_read_once_after_everything_was_chosen(supernet: Supernet, task: Task) -> None:
+    test = CountedReads(task.test)
+    at_stage: dict[str, int] = {}
+    watched = replace(task, test=test)
+    found(supernet, watched, "4bit", report=lambda stage, done, total: at_stage.update({stage: len(test.reads)}))
+    assert set(at_stage.values()) == {0}
+    assert set(test.reads) == set(range(128))
+
+
+def test_a_floor_on_accuracy_gives_a_smaller_network_than_the_best(supernet: Supernet, task: Task) -> None:
+    low, high = found(supernet, task, "80%acc"), found(supernet, task, "7bit")
+    assert low.accuracy.validation >= 0.80
+    assert low.cost.bytes < high.cost.bytes
+    with pytest.raises(BudgetError, match=r"ask for at most \d"):
+        found(supernet, task, "100%acc", "2bit")
+
+
+def test_the_pareto_front_falls(supernet: Supernet, task: Task) -> None:
+    result = search(supernet, task, [Budget.parse("4bit")], replace(QUICK, pareto=4)).result
+    costs = [point.cost.code_bits for point in result.front]
+    assert costs == sorted(costs)
+    predicted = [point.predicted for point in result.front]
+    assert predicted == sorted(predicted, reverse=True)
+    assert sum(point.validation is not None for point in result.front) >= 4
+
+
+def test_too_few_samples_are_refused() -> None:
+    with pytest.raises(InputError, match="19 samples are too few"):
+        Settings(samples=19)
+
+
+def test_a_store_of_another_network_is_refused(supernet: Supernet, task: Task, tmp_path: Path) -> None:
+    found(supernet, task, "4bit", store=tmp_path / "store.sqlite")
+    other = small_supernet(task, "w=2-8:channel:sym a=8:asym edge=none")
+    with pytest.raises(InputError, match=r"store\.sqlite"):
+        found(other, task, "4bit", store=tmp_path / "store.sqlite")
