@@ -168,22 +168,29 @@ class ElasticSpace:
             ]
         return pools
 
-    def restrict(self, allowed: Callable[[Layer, LayerFormat], bool]) -> ElasticSpace:
+    def restrict(self, why_not: Callable[[Layer, LayerFormat], str | None]) -> ElasticSpace:
         """The part of the space in which every layer's format is allowed.
 
+        Args:
+            why_not: what forbids a layer a format, in words; None if nothing does.
+
         Raises:
-            InputError: nothing is left for some layer; the message names it.
+            InputError: nothing is left for some layer; the message names it, and a reason.
         """
         sets = []
         for tied in self.sets:
-            choices = tuple(
-                c for c in tied.choices if all(allowed(layer, self.member_format(layer, c)) for layer in tied.layers)
-            )
+            choices, reasons = [], []
+            for choice in tied.choices:
+                against = [why_not(layer, self.member_format(layer, choice)) for layer in tied.layers]
+                reasons += [reason for reason in against if reason is not None]
+                if not any(against):
+                    choices.append(choice)
             if not choices:
                 raise InputError(
-                    f"layer '{tied.name}': none of its {len(tied.choices)} formats is allowed; widen the space"
+                    f"layer '{tied.name}': none of its {len(tied.choices)} formats is allowed ({reasons[-1]}); "
+                    "widen the space"
                 )
-            sets.append(replace(tied, choices=choices))
+            sets.append(replace(tied, choices=tuple(choices)))
         return replace(self, sets=tuple(sets))
 
     def fingerprint(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eqnet.errors import InputError
-from eqnet.formats import Format, LayerFormat
+from eqnet.formats import MAX_BITS, MIN_BITS, Format, LayerFormat
 from eqnet.space import Layer
 
 if sys.version_info >= (3, 11):
@@ -78,10 +79,6 @@ class Target:
         reason = self.activation.why_not(fmt.activation)
         return f"{self.name} does not run the input of '{layer.name}' in {fmt.activation}: {reason}" if reason else None
 
-    def allows(self, layer: Layer, fmt: LayerFormat) -> bool:
-        """Whether ``layer`` can run in ``fmt``; what ``ElasticSpace.restrict`` takes."""
-        return self.why_not(layer, fmt) is None
-
     @classmethod
     def load(cls, path: str | Path) -> Target:
         """Reads a target from a TOML table; raises InputError naming the file and the key that is wrong."""
@@ -91,6 +88,7 @@ class Target:
         except (OSError, tomllib.TOMLDecodeError) as e:
             raise InputError(f"{path}: cannot be read as a target ({e})") from e
         try:
+            _check_keys(data, {"name", "title", "source", "float_activation", "weight", "activation"})
             activation = data.get("activation")
             return cls(
                 name=str(data.get("name", path.stem)),
@@ -98,7 +96,7 @@ class Target:
                 source=str(data.get("source", "")),
                 weight=_allowed(data["weight"]),
                 activation=_allowed(activation) if activation is not None else None,
-                float_activation=bool(data.get("float_activation", activation is None)),
+                float_activation=_boolean(data.get("float_activation", activation is None)),
             )
         except KeyError as e:
             raise InputError(f"{path}: the key {e} is missing; see the targets that come with eqnet") from e
@@ -107,14 +105,27 @@ class Target:
 
 
 def _allowed(data: Mapping[str, Any]) -> Allowed:
-    bits = frozenset(int(b) for b in data["bits"])
-    if not bits or min(bits) < 2 or max(bits) > 8:
-        raise ValueError(f"bits = {sorted(bits)}: expected widths from 2 to 8")
-    return Allowed(
-        bits=bits,
-        granularity=frozenset(str(name) for name in data.get("granularity", ["tensor"])),
-        symmetric=frozenset(bool(value) for value in data.get("symmetric", [True, False])),
-    )
+    _check_keys(data, {"bits", "granularity", "symmetric"})
+    bits = frozenset(data["bits"])
+    if not bits or not bits <= set(range(MIN_BITS, MAX_BITS + 1)):
+        raise ValueError(f"bits = {data['bits']}: expected widths from {MIN_BITS} to {MAX_BITS}")
+    granularity = frozenset(data.get("granularity", ["tensor"]))
+    for name in granularity:
+        if not re.fullmatch(r"tensor|channel|group([1-9]\d*)?", name):
+            raise ValueError(f"granularity '{name}': expected tensor, channel, group or a size such as group32")
+    return Allowed(bits, granularity, frozenset(_boolean(value) for value in data.get("symmetric", [True, False])))
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r}: expected true or false")
+    return value
+
+
+def _check_keys(data: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(f"unknown key '{unknown[0]}'; there are {', '.join(sorted(known))}")
 
 
 def _listed(values: frozenset[Any]) -> str:

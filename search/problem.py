@@ -61,7 +61,7 @@ class Problem:
             InputError: the target runs nothing of some layer.
             BudgetError: no subnet meets the budgets; the message has the nearest feasible value.
         """
-        left = space.restrict(target.allows) if target is not None else space
+        left = space.restrict(target.why_not) if target is not None else space
         costs = CostModel(left)
         floors = [b for b in budgets if b.is_floor]
         bounds = tuple(b for b in budgets if not b.is_floor)

@@ -1,0 +1,107 @@
+"""What may be proposed: targets, budgets, and choices that can never be best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from eqnet import BudgetError, InputError
+from eqnet.export.targets import load_target
+from eqnet.search.budget import Budget
+from eqnet.search.noise import Noise
+from eqnet.search.predictor import AdditiveModel
+from eqnet.search.problem import Problem
+from eqnet.space import Layer
+from tests.search.small import every_gene, space
+
+LAYERS = [Layer("a", "Linear", 8, 16, 128, 16), Layer("b", "Linear", 4, 8, 32, 8), Layer("c", "Linear", 6, 4, 24, 4)]
+SPACE = space("w=2-5:channel:sym,asym a=4,8:asym edge=none", *LAYERS)
+
+
+def noise(seed: int = 0) -> Noise:
+    rng = np.random.default_rng(seed)
+
+    def of(bits: int) -> float:
+        return float(4.0**-bits * rng.uniform(0.8, 1.2))
+
+    return Noise(
+        tuple(np.array([of(c.weight.bits) for c in tied.choices]) for tied in SPACE.sets),
+        tuple(np.array([4.0**-c.activation.bits for c in tied.choices if c.activation]) for tied in SPACE.sets),
+    )
+
+
+class Additive:
+    """A predictor that is nothing but its additive part."""
+
+    def __init__(self) -> None:
+        found = noise()
+        factors = (3.0, 1.0, 0.2)
+        self.additive = AdditiveModel(
+            1e-3,
+            tuple(f * table for f, table in zip(factors, found.weight)),
+            tuple(f * table for f, table in zip(factors, found.activation)),
+        )
+
+    def predict(self, genes: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.log(self.additive.predict(genes))
+
+
+def problem(*budgets: str, target: str | None = None) -> Problem:
+    return Problem.of(SPACE, [Budget.parse(b) for b in budgets], load_target(target) if target else None)
+
+
+@pytest.mark.parametrize("budgets", [["3bit"], ["3.4bit", "a5bit"], ["150B"], ["6bpw", "3.2kBOPs"]], ids=str)
+def test_pruning_never_loses_the_best_network(budgets: list[str]) -> None:
+    """Whatever the sensitivities, the best of all networks is the best of those that are left."""
+    whole = problem(*budgets)
+    genes = every_gene(SPACE)
+    met = np.array([whole.meets(row) for row in genes])
+    losses = Additive().predict(genes[met])
+    pruned = whole.pruned(noise())
+    assert pruned.space.sizes.sum() < SPACE.sizes.sum()
+    best = pruned.to_space(pruned.exact(Additive()))
+    assert Additive().predict(best[None])[0] == pytest.approx(losses.min(), rel=1e-9)
+    found = pruned.search(Additive(), np.random.default_rng(0), [], 4)
+    assert found.value == pytest.approx(losses.min(), rel=1e-9)
+    assert all(whole.meets(row) for row in pruned.to_space(found.top))
+
+
+def test_only_what_the_target_runs_is_left() -> None:
+    restricted = problem("4bit", target="onnxruntime")
+    for tied in restricted.space.sets:
+        assert {c.weight.bits for c in tied.choices} == {2, 4}
+        assert {c.activation.bits for c in tied.choices if c.activation} == {8}
+    genes = every_gene(restricted.space)
+    assert all(restricted.meets(restricted.to_space(row)) for row in genes)
+    assert np.array_equal(restricted.from_space(restricted.to_space(genes[3])), genes[3])  # type: ignore[arg-type]
+    assert restricted.from_space(np.zeros(3, np.int64)) is None, "four-bit inputs, which it does not run"
+
+
+def test_a_target_that_runs_nothing_of_the_space_says_why() -> None:
+    with pytest.raises(
+        InputError, match=r"layer 'a': none of its 16 formats is allowed .*5 bits are not among 2, 4, 8\); widen"
+    ):
+        problem("4bit", target="onnxruntime-weight-only")
+
+
+def test_a_budget_counts_what_the_target_leaves() -> None:
+    problem("2.5bit")
+    fewer = space("w=4-5:channel:sym a=8:asym edge=none", *LAYERS)
+    with pytest.raises(BudgetError, match="ask for at least 4bit"):
+        Problem.of(fewer, [Budget.parse("3bit")])
+
+
+def test_networks_use_up_a_budget_from_99_percent_on() -> None:
+    bounded = problem("4bit")
+    genes = every_gene(SPACE)
+    bits = np.array([bounded.costs.cost(row).code_bits for row in genes])
+    assert [bounded.meets(row) for row in genes] == (bits <= 4).tolist()
+    assert [bounded.fills(row) for row in genes] == (bits >= 3.96).tolist()
+
+
+def test_the_front_runs_past_the_budget_of_its_metric_and_keeps_to_the_others() -> None:
+    front = problem("3bit", "a6bit").pruned(noise()).front(Additive(), np.random.default_rng(0))
+    costs = [problem("3bit").costs.cost(problem("3bit", "a6bit").pruned(noise()).to_space(g)) for g, _, _ in front]
+    assert max(cost.code_bits for cost in costs) > 3
+    assert all(cost.activation_bits is not None and cost.activation_bits <= 6 for cost in costs)
