@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from eqnet.errors import ModelError
 from eqnet.layers import ELASTIC
@@ -39,7 +41,8 @@ class Trace:
 
     Attributes:
         calls: by module, for each layer of a kind that can be elastic and that ran.
-        folded: batch norms that run on nothing but the output of one such layer, and that layer.
+        folded: batch norms that run on nothing but the output of one such layer, which goes nowhere else, and that
+            layer.
         samples: samples in the example inputs.
     """
 
@@ -62,22 +65,23 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
         ModelError: the model does not run on the example inputs.
     """
     seen = Trace(samples=_samples(inputs))
-    # By identity, which holding the tensor keeps unique; the version tells whether it was changed in place since.
-    outputs: dict[int, tuple[nn.Module, Tensor, int]] = {}
-    uses: Counter[nn.Module] = Counter()  # calls of each layer
-    sources: dict[nn.Module, list[nn.Module | None]] = {}  # for each call of a batch norm, the layer before it
+    outputs: dict[int, tuple[nn.Module, Tensor]] = {}  # by identity, which holding the tensor keeps unique
+    uses = _Uses()
+    called: Counter[nn.Module] = Counter()
+    sources: dict[nn.Module, list[int | None]] = {}  # for each call of a batch norm, which of the outputs it reads
 
     def watch_layer(layer: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
         x = arguments[0] if arguments else next(iter(keywords.values()))
         calls = seen.calls.setdefault(layer, Calls(order=len(seen.calls)))
         calls.macs += ELASTIC[type(layer)].macs(layer, x, output)
         calls.inputs += x.numel()
-        outputs[id(output)] = layer, output, output._version
-        uses[layer] += 1
+        outputs[id(output)] = layer, output
+        uses.of[id(output)] = 0  # an earlier tensor may have had the same identity
+        called[layer] += 1
 
     def watch_batch_norm(norm: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        layer, tensor, version = outputs.get(id(arguments[0]), (None, arguments[0], -1))
-        sources.setdefault(norm, []).append(layer if tensor._version == version else None)
+        x = id(arguments[0])
+        sources.setdefault(norm, []).append(x if x in outputs else None)
 
     hooks = [
         module.register_forward_hook(watch_layer, with_kwargs=True)
@@ -89,18 +93,38 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
     try:
-        with evaluating(model), torch.no_grad():
-            call(model, inputs)
+        with evaluating(model), torch.no_grad(), uses:
+            result = call(model, inputs)
     except Exception as e:
         raise ModelError(f"the model does not run on the example inputs: {type(e).__name__}: {e}") from e
     finally:
         for hook in hooks:
             hook.remove()
-    for norm, layers in sources.items():
-        layer = layers[0]
-        if layer is not None and set(layers) == {layer} and uses[layer] == len(layers):
+    uses.of.update(map(id, tree_leaves(result)))
+    for norm, read in sources.items():
+        layers = {outputs[x][0] if x is not None and uses.of[x] == 1 else None for x in read}
+        layer = layers.pop()
+        if layer is not None and not layers and called[layer] == len(read):
             seen.folded[norm] = layer
     return seen
+
+
+class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for subclasses is untyped
+    """Counts which operations read each tensor, in place or not.
+
+    Attributes:
+        of: number of reads by identity of the tensor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.of: Counter[int] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.of.update(id(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        return func(*args, **(kwargs or {}))
 
 
 def _samples(inputs: ExampleInputs) -> int:
