@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from eqnet.choices import Choices
 from eqnet.errors import InputError, ModelError
 from eqnet.layers import ELASTIC, Elastic, ElasticEmbedding
-from eqnet.layers.base import check_weight
+from eqnet.layers.base import check_parameters
 from eqnet.quantizer import Quantizer
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
@@ -107,7 +107,7 @@ def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
             elif not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
                 reasons[path] = f"its weight is {getattr(weight, 'dtype', type(weight).__name__)}, not floating point"
             else:
-                check_weight(weight, path)
+                check_parameters(module, path)
         elif any(p.ndim >= 2 for p in module.parameters(recurse=False)):
             reasons[path] = f"eqnet has no elastic form of {type(module).__name__}"
     return reasons
@@ -192,7 +192,7 @@ def _space(
 
 
 def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> int:
-    """Bytes of everything that is stored beside the elastic layers, as it is after folding batch norms."""
+    """Bytes of all that a state dict stores beside the elastic layers, as it is after folding batch norms."""
     gone = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     total = 0
     for module in model.modules():
@@ -200,7 +200,8 @@ def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> 
             gone.update(id(t) for t in [*module.parameters(recurse=False), *module.buffers(recurse=False)])
             if module not in seen.folded:
                 total += 2 * 4 * module.num_features  # a scale and a shift for each channel
-    kept = {id(t): t for t in [*model.parameters(), *model.buffers()] if id(t) not in gone}
+    state = model.state_dict(keep_vars=True).values()  # without buffers that are made anew, such as masks
+    kept = {id(t): t for t in state if isinstance(t, torch.Tensor) and id(t) not in gone}
     return total + sum(t.numel() * t.element_size() for t in kept.values())
 
 

@@ -84,7 +84,7 @@ class Supernet(nn.Module):
             inputs: batches for the model, as for ``elasticize``; 256 samples are enough.
 
         Raises:
-            ModelError: there is no batch, or a layer receives inf or NaN (the message names it).
+            ModelError: there is no batch, or a layer receives nothing, inf or NaN (the message names it).
         """
         for layer in self.elastic.values():
             layer.observer = Histogram() if layer.input_quantizer is not None else None
@@ -95,6 +95,9 @@ class Supernet(nn.Module):
                     call(self.model, batch)
             if batches == 0:
                 raise ModelError("the calibration data is empty; give at least one batch")
+            for name, layer in self.elastic.items():
+                if layer.observer is not None and not layer.observer.counts.any():
+                    raise ModelError(f"layer '{name}': the calibration data never reaches it; give more or other data")
             done: set[int] = set()
             for layer in self.elastic.values():
                 if id(layer.weight_quantizer) not in done:

@@ -107,9 +107,10 @@ def replaces(*modules: type[nn.Module]) -> Callable[[type[T]], type[T]]:
     return register
 
 
-def check_weight(weight: Tensor, path: str) -> None:
-    """Raises ModelError, naming the layer, if the weight holds inf or NaN or is empty."""
-    if weight.numel() == 0:
-        raise ModelError(f"layer '{path}': its weight of shape {tuple(weight.shape)} is empty; remove the layer")
-    if not torch.isfinite(weight).all():
-        raise ModelError(f"layer '{path}': its weight holds inf or NaN; train or load the model again")
+def check_parameters(layer: nn.Module, path: str) -> None:
+    """Raises ModelError, naming the layer, if its weight or bias holds inf or NaN or is empty."""
+    for name, parameter in layer.named_parameters(recurse=False):
+        if parameter.numel() == 0:
+            raise ModelError(f"layer '{path}': its {name} of shape {tuple(parameter.shape)} is empty; remove the layer")
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"layer '{path}': its {name} holds inf or NaN; train or load the model again")

@@ -231,12 +231,60 @@ def test_bad_weights_are_refused_by_the_layers_name(bad: float) -> None:
         eqnet.elasticize(model, None, torch.zeros(1, 4))
 
 
+def test_a_bad_bias_is_refused_like_a_bad_weight() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        model[1].bias[2] = float("nan")
+    with pytest.raises(ModelError, match="layer '1': its bias holds inf or NaN"):
+        eqnet.elasticize(model, None, torch.zeros(1, 4))
+
+
+def test_bytes_in_floating_point_by_hand() -> None:
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.folded = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4)
+            self.alone = nn.BatchNorm2d(4)
+            self.scale = nn.Parameter(torch.ones(3, dtype=torch.float64))
+            self.again = self.scale
+            self.register_buffer("table", torch.zeros(5, dtype=torch.int16))
+            self.register_buffer("mask", torch.zeros(1000), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.alone(self.folded(self.conv(x)).relu())
+
+    space = eqnet.elasticize(Parts(), None, torch.zeros(1, 2, 3, 3)).space
+    # A scale and a shift of the batch norm that stays, the parameter once, the table; the mask is made anew.
+    assert space.float_bytes == 4 * (4 + 4) + 3 * 8 + 5 * 2
+
+
 def test_bad_inputs_are_refused_by_the_layers_name() -> None:
     supernet = eqnet.elasticize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), None, torch.zeros(1, 4))
     x = torch.zeros(3, 4)
     x[1, 2] = float("nan")
     with pytest.raises(ModelError, match="layer '0': its calibration inputs hold inf or NaN"):
         supernet.calibrate([x])
+
+
+def test_a_layer_that_calibration_never_reaches_is_named() -> None:
+    class Experts(nn.Module):
+        """Sends each sample to one of two layers."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.plus, self.minus = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            positive = x.sum(1) > 0
+            return torch.cat([self.plus(x[positive]), self.minus(x[~positive])])
+
+    x = torch.ones(3, 4)
+    supernet = eqnet.elasticize(Experts(), None, torch.cat([x, -x]))
+    supernet.calibrate([x, -x])
+    with pytest.raises(ModelError, match="layer 'minus': the calibration data never reaches it"):
+        supernet.calibrate([x, x])
+    with pytest.raises(ModelError, match="layer 'plus': the calibration data never reaches it"):
+        supernet.calibrate([x[:0]])
 
 
 @pytest.mark.parametrize(
