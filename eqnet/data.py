@@ -84,7 +84,10 @@ def in_order(dataset: Dataset[Any], size: int, limit: int | None = None) -> list
 def calibration_inputs(task: Task, device: torch.device | str, samples: int = CALIBRATION_SAMPLES) -> list[Any]:
     """The inputs, in batches, that ranges and batch norm are computed on: few, so they stay in memory."""
     dataset = task.calibration if task.calibration is not None else task.train
-    return [batch[0] for batch in batches(dataset, in_order(dataset, 256, samples), device)]
+    taken = min(samples, length(dataset))
+    # Batches of one size, as batch norm weighs them alike and takes none of a single sample.
+    size = -(-taken // max(-(-taken // 256), 1))
+    return [batch[0] for batch in batches(dataset, in_order(dataset, max(size, 1), samples), device)]
 
 
 def fingerprint(task: Task, limit: int = 4096) -> str:

@@ -76,13 +76,14 @@ def test_a_dataset_without_a_length_is_refused() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_augmentation_follows_the_seed_and_the_number_of_the_batch(workers: int) -> None:
     chosen = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
-    states = torch.get_rng_state(), random.getstate()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr,index]
     whole = list(batches(Noisy(), chosen, seed=7))
     later = list(batches(Noisy(), chosen[1:], seed=7, first=1, workers=workers))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[1:], later, strict=True))
     assert not torch.equal(whole[0][0], next(iter(batches(Noisy(), chosen[:1], seed=8)))[0])
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
+    assert np.array_equal(states[2], np.random.get_state()[1])  # type: ignore[index]
 
 
 def test_nested_samples_are_collated_and_moved() -> None:
@@ -105,6 +106,16 @@ def test_calibration_data_is_the_users_own_or_spread_over_the_training_data() ->
     assert torch.equal(spread, task.train.tensors[0][::4])  # type: ignore[attr-defined]
     own = points(20, 9)
     assert torch.equal(torch.cat(calibration_inputs(replace(task, calibration=own), "cpu")), own.tensors[0])
+
+
+@pytest.mark.parametrize("count", [1, 255, 257, 300, 513])
+def test_calibration_batches_weigh_alike(count: int) -> None:
+    """Batch norm takes the mean over batches, and refuses a batch of one sample beside others."""
+    task = replace(small_task(), calibration=points(count, 9))
+    sizes = [len(batch) for batch in calibration_inputs(task, "cpu", 1024)]
+    assert sum(sizes) == count
+    assert max(sizes) <= 256
+    assert max(sizes) - min(sizes) <= len(sizes)
 
 
 def test_the_fingerprint_knows_the_data_but_not_the_test_data() -> None:
