@@ -29,8 +29,9 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as e:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise RunError(
             f"{path}: cannot be written ({e.strerror or e}); free some space or choose another folder"
         ) from e
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)  # there still only if something failed, Ctrl-C included

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,26 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path) -> None:
     assert "free some space" in ended.stderr
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_a_process_that_ends_while_writing_leaves_a_whole_file(tmp_path: Path, end: signal.Signals) -> None:
+    path = tmp_path / "file"
+    code = (
+        "import sys; from eqnet.files import write_atomically\n"
+        "while True:\n"
+        "    for letter in 'ab':\n"
+        "        write_atomically(sys.argv[1], letter * 3_000_000)\n"
+        "        print(letter, flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        for _ in range(5):
+            writer.stdout.readline()
+        writer.send_signal(end)
+    content = path.read_text()
+    assert content in ("a" * 3_000_000, "b" * 3_000_000)
+    if end == signal.SIGINT:
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
