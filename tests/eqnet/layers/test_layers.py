@@ -106,23 +106,3 @@ def test_the_matrix_of_a_weight_and_back_is_the_weight(layer: tuple[nn.Module, t
     kind = ELASTIC[type(plain)]
     weight = plain.get_parameter("weight")
     assert torch.equal(kind.from_matrix(plain, kind.to_matrix(plain, weight)), weight)
-
-
-def test_an_embedding_quantizes_its_table_and_nothing_else(generator: torch.Generator) -> None:
-    plain = nn.Embedding(7, 5, padding_idx=0)
-    tokens = torch.tensor([[1, 6, 0], [3, 3, 2]])
-    made = eqnet.elasticize(nn.Sequential(plain), Choices.parse("w=4:channel:sym a=8:asym edge=none"), tokens)
-    made.calibrate([tokens])
-    made.activate(made.space.subnet([0]))
-    with torch.no_grad():
-        table = made.elastic["0"].quantized_weight()
-        assert torch.equal(made(tokens), table[tokens])
-        assert all(len(row.unique()) <= 16 for row in table)
-    assert made.elastic["0"].input_quantizer is None
-
-
-def test_a_transposed_convolution_takes_an_output_size(generator: torch.Generator) -> None:
-    plain = nn.ConvTranspose2d(2, 2, 3, stride=2)
-    x = torch.randn(1, 2, 4, 4, generator=generator)
-    made = elastic(plain, x, "8:tensor:sym", "8:asym")
-    assert made.elastic["0"](x, output_size=[10, 10]).shape == (1, 2, 10, 10)
