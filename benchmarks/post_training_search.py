@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from common import elastic, load, parser, show
+from common import elastic, load_whole, parser, show
 
 from eqnet.search.budget import Budget
 from eqnet.search.driver import Settings, search
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = options.parse_args()
     rows = []
     for network in arguments.networks:
-        task = load(network, arguments.cache)
+        task = load_whole(network, arguments.cache)
         for bits, peer in PEER[network].items():
             start = time.perf_counter()
             supernet = elastic(task, arguments.space)
