@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ class OneDimensional(nn.Module):
         return self.body(x)
 
 
+def under_two_names() -> nn.Module:
+    middle = nn.Linear(6, 6)
+    return nn.Sequential(nn.Linear(4, 6), middle, nn.ReLU(), middle, nn.ReLU(), nn.Linear(6, 2))
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
 
@@ -66,6 +72,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Ten
     "linear on 2-D": (perceptron, lambda g: torch.randn(4, 5, generator=g)),
     "linear on 3-D": (perceptron, lambda g: torch.randn(4, 3, 5, generator=g)),
     "called twice": (Shared, lambda g: torch.randn(4, 6, generator=g)),
+    "one module under two names": (under_two_names, lambda g: torch.randn(4, 4, generator=g)),
     "tied weights": (Language, lambda g: torch.randint(0, 11, (4, 6), generator=g)),
     "1-D, dilated, depthwise, transposed": (OneDimensional, lambda g: torch.randn(2, 4, 16, generator=g)),
     "2-D, grouped, batch norm": (
@@ -202,6 +209,18 @@ def test_a_layer_called_twice_counts_its_work_twice_and_its_weights_once() -> No
     layers = {layer.name: layer for layer in eqnet.elasticize(Shared(), None, torch.zeros(1, 6)).space.layers}
     assert layers["twice"].macs == 2 * 64
     assert layers["twice"].weights == 64
+
+
+def test_a_module_under_two_names_is_one_layer(tmp_path: Path) -> None:
+    model, x = under_two_names(), torch.zeros(3, 4)
+    supernet = calibrated(model, x)
+    assert [layer.name for layer in supernet.space.layers] == ["0", "1", "5"]
+    assert supernet.space.layers[1].macs == 2 * 36
+    assert not supernet.left_alone
+    supernet.save(tmp_path / "saved")
+    other = eqnet.elasticize(model, None, x)
+    other.restore(tmp_path / "saved")
+    assert other.fingerprint() == supernet.fingerprint()
 
 
 def test_what_is_left_alone_is_named_with_the_reason() -> None:

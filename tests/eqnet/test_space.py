@@ -42,6 +42,12 @@ def test_draws_are_even_and_edges_keep_their_width() -> None:
     assert {subnet["first"].weight.bits for subnet in drawn} == {8}
 
 
+def test_the_same_seed_draws_the_same_subnets() -> None:
+    first, second, other = (np.random.default_rng(seed) for seed in (5, 5, 6))
+    drawn = [[SPACE.draw(rng) for _ in range(10)] for rng in (first, second, other)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_the_nearest_subnet_is_uniform_but_for_the_edges() -> None:
     wanted = LayerFormat(Format(3, False, Granularity.CHANNEL), Format(5, False))
     nearest = SPACE.nearest(wanted)
