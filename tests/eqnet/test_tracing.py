@@ -41,6 +41,17 @@ def view(net: Net, x: Tensor) -> Tensor:
     return net.norm(y)
 
 
+def item(net: Net, x: Tensor) -> Tensor:
+    y = net.conv(x)
+    y[:, 0] = 1
+    return net.norm(y)
+
+
+def asked(net: Net, x: Tensor) -> Tensor:
+    y = net.conv(x)
+    return net.norm(y) * (y.shape[0] + y.size(1) + y.dim() + len(y))
+
+
 @pytest.mark.parametrize(
     ("run", "folds"),
     [
@@ -54,6 +65,8 @@ def view(net: Net, x: Tensor) -> Tensor:
         (lambda net, x: net.norm(net.conv(x)) + net.norm(net.other(x)), False),
         (lambda net, x: net.conv(net.norm(net.conv(x))), False),
         (view, False),
+        (item, False),
+        (asked, True),
         (shortcut, False),
         (both, False),
     ],
@@ -68,6 +81,8 @@ def view(net: Net, x: Tensor) -> Tensor:
         "after two layers",
         "layer called once without it",
         "changed in place through a view",
+        "changed in place by index",
+        "asked for its shape",
         "output also goes into a shortcut",
         "output is also returned",
     ],
