@@ -43,14 +43,17 @@ class Checkpoint:
         }
         write_atomically(self.path, save({n: t.detach().contiguous() for n, t in tensors.items()}, header))
 
-    def restore(self, supernet: Supernet, optimizer: torch.optim.Optimizer) -> int:
-        """Puts back what ``save`` wrote; returns the steps done, 0 if there is no file.
+    def restore(self, supernet: Supernet) -> tuple[int, dict[str, Tensor]]:
+        """Puts back the tensors of the supernet.
+
+        Returns:
+            The steps done, 0 if there is no file; and what ``restore_optimizer`` takes.
 
         Raises:
             RunError: the file is corrupt, or of another model, space or set of options.
         """
         if not self.path.exists():
-            return 0
+            return 0, {}
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = dict(file.metadata() or {})
@@ -67,16 +70,17 @@ class Checkpoint:
             )
         split = _by_owner(tensors)
         load_tied(supernet, split["supernet"], self.path)
-        state = optimizer.state_dict()
-        state["state"] = {}
-        for name, tensor in split["optimizer"].items():
-            index, _, key = name.partition(".")
-            state["state"].setdefault(int(index), {})[key] = tensor
-        peaks = [group["peak"] for group in optimizer.param_groups]
-        optimizer.load_state_dict(state)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["peak"] = peak
-        return int(header["step"])
+        return int(header["step"]), split["optimizer"]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back the state that ``Checkpoint.save`` wrote; the groups keep their own settings."""
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(state)
 
 
 class Log:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from eqnet.errors import ModelError
@@ -109,22 +109,26 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
     return seen
 
 
-class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its hook for subclasses is untyped
-    """Counts which operations read each tensor, in place or not.
+class _Uses(TorchFunctionMode):
+    """Counts which operations read each tensor, in place or not; asking for its shape is no read.
+
+    A dispatch mode would see the same, but loads torch's compiler, which takes seconds.
 
     Attributes:
         of: number of reads by identity of the tensor.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.of: Counter[int] = Counter()
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self.of.update(id(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if any(x is None or isinstance(x, Tensor) for x in tree_leaves(result)):  # None after y[0] = 1
+            self.of.update(id(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        return result
 
 
 def _samples(inputs: ExampleInputs) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eqnet.checkpoint import Checkpoint, Log
+from eqnet.checkpoint import Checkpoint, Log, restore_optimizer
 from eqnet.data import Shuffled, batches, length
 from eqnet.errors import EqnetError
 from eqnet.losses import guided, weight_distribution
@@ -166,10 +166,13 @@ def train(
     processes, rank = (accelerator.num_processes, accelerator.process_index) if accelerator else (1, 0)
     device = accelerator.device if accelerator else next(supernet.parameters()).device
     supernet.to(device)
-    optimizer = make_optimizer(supernet, options)
     keep = folder is not None and rank == 0
     checkpoint = Checkpoint(folder / "checkpoint.safetensors", options.identity()) if folder is not None else None
-    first = checkpoint.restore(supernet, optimizer) if checkpoint is not None else 0
+    first, state = checkpoint.restore(supernet) if checkpoint is not None else (0, {})
+    if first == total:
+        return  # and nothing of torch.optim is loaded
+    optimizer = make_optimizer(supernet, options)
+    restore_optimizer(optimizer, state)
     log = Log(folder / "training.jsonl", first) if folder is not None and keep else None
     saved = time.monotonic()
     own = [indices[rank::processes] for indices in plan.steps(first, total)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import optimize, stats
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.adamw import adamw
 
 from eqnet.formats import Format, LayerFormat
 from eqnet.search.noise import Noise
@@ -187,15 +189,19 @@ class CQAP:
         x = torch.from_numpy(self._inputs(genes, base)).float()
         generator = torch.Generator().manual_seed(seed)
         self._layers = self._new_members(x.shape[1], generator)
-        optimizer = torch.optim.AdamW(self._layers, lr=3e-3, weight_decay=1e-1)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
         weight = torch.empty(self.members, len(x)).exponential_(generator=generator)  # the Bayesian bootstrap
-        for _ in range(self.epochs):
-            optimizer.zero_grad()
+        first, second = ([torch.zeros_like(layer) for layer in self._layers] for _ in range(2))
+        steps = [torch.tensor(0.0) for _ in self._layers]
+        for epoch in range(self.epochs):
             error = F.smooth_l1_loss(self._forward(x), target.expand(self.members, -1), reduction="none")
-            (error * weight).mean(1).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+            gradients = list(torch.autograd.grad((error * weight).mean(1).sum(), self._layers))
+            # The class torch.optim.AdamW loads torch's compiler, which takes longer than all of this; its function
+            # does not.
+            with torch.no_grad():
+                adamw(
+                    self._layers, gradients, first, second, [], steps, amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8,
+                    lr=3e-3 * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs)), weight_decay=0.1, maximize=False,
+                )  # fmt: skip
         self._compile()
         return self
 
@@ -217,12 +223,12 @@ class CQAP:
     def _inputs(self, genes: Genes, base: Floats) -> Floats:
         return np.concatenate([gather(self._tables, genes), ((base - self._center) / self._spread)[:, None]], axis=1)
 
-    def _new_members(self, features: int, generator: torch.Generator) -> list[nn.Parameter]:
+    def _new_members(self, features: int, generator: torch.Generator) -> list[Tensor]:
         layers = []
         for fan_in, fan_out in ((features, self.hidden), (self.hidden, self.hidden), (self.hidden, 1)):
             weight = torch.randn(self.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5
             layers += [weight * (0.1 if fan_out == 1 else 1.0), torch.zeros(self.members, 1, fan_out)]
-        return [nn.Parameter(layer) for layer in layers]
+        return [layer.requires_grad_() for layer in layers]
 
     def _forward(self, x: Tensor) -> Tensor:
         hidden = x.expand(self.members, -1, -1)

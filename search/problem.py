@@ -134,7 +134,7 @@ class Problem:
     def search(self, predictor: Predicts, rng: np.random.Generator, seeds: Sequence[Genes], top: int) -> Evolution:
         """The genetic search for the subnets that the predictor likes best, from ``seeds`` (this problem's genes)."""
         return genetic_search(
-            self.space.sizes, self._predict(predictor), *self._bounds(), rng, seeds=seeds, top=top, patience=100
+            self.space.sizes, self._predict(predictor), *self._bounds(), rng, seeds=seeds, top=top, patience=50
         )
 
     def front(self, predictor: Predicts, rng: np.random.Generator) -> list[tuple[Genes, float, int]]:

@@ -87,36 +87,32 @@ def test_stopped_at_any_step_it_resumes_to_the_same_weights(tmp_path: Path, nois
         assert steps == list(range(1, 9))
 
 
+@pytest.mark.timeout(400)  # several processes, each of which loads torch
 def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path: Path) -> None:
     def start(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"})
 
-    whole = start(tmp_path / "whole")
-    assert whole.wait(100) == 0
+    with start(tmp_path / "whole") as whole:
+        assert whole.wait(100) == 0
     rng = random.Random(0)
-    kills = 0
-    for _ in range(20):
-        process = start(tmp_path / "killed")
-        deadline = time.monotonic() + 60
-        log = tmp_path / "killed" / "training.jsonl"
+    log = tmp_path / "killed" / "training.jsonl"
+    for _ in range(2):
         before = log.stat().st_size if log.exists() else 0
-        while process.poll() is None and time.monotonic() < deadline:
-            if log.exists() and log.stat().st_size != before:  # it trains, and saves at each step
-                time.sleep(rng.uniform(0, 0.3))
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-                break
-            time.sleep(0.01)
-        if kills == 2 or process.returncode == 0:
-            break
-    assert kills >= 1
-    assert start(tmp_path / "killed").wait(100) == 0
+        with start(tmp_path / "killed") as process:
+            while process.poll() is None and not (log.exists() and log.stat().st_size > before):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.1))  # it trains, and writes a checkpoint after each step
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+    with start(tmp_path / "killed") as last:
+        assert last.wait(100) == 0
     expected = load_file(tmp_path / "whole" / "checkpoint.safetensors")
     found = load_file(tmp_path / "killed" / "checkpoint.safetensors")
     assert expected.keys() == found.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.timeout(400)
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     alone = [sys.executable, str(SCRIPT), str(tmp_path / "one"), "--without-norm"]
     together = [
@@ -126,7 +122,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     ]  # fmt: skip
     for command in (alone, together):
         ended = subprocess.run(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=110
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150
         )
         assert ended.returncode == 0, ended.stderr
     one, two = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("one", "two"))
