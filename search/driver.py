@@ -111,9 +111,11 @@ class _Search:
     def __init__(
         self, supernet: Supernet, task: Task, problem: Problem, settings: Settings, store: Store, report: Report
     ) -> None:
-        self.supernet, self.task, self.problem = supernet, task, problem
+        self.supernet, self.task = supernet, task
+        self.given = self.problem = problem  # the latter loses the choices that cannot be best
         self.settings, self.store, self.report = settings, store, report
         self.measured: dict[Key, Measurement] = {}
+        self.uniform: list[Key] = []
         self.seconds: dict[str, float] = {}
         self.quick = Judge(supernet, task, task.validation, settings.validation)
         self.full = Judge(supernet, task, task.validation)
@@ -163,7 +165,12 @@ class _Search:
             self._fit(found)
             rng = np.random.default_rng([settings.seed, 2, number])
             before = self._best()
-            self._measure(self._propose(found, rng, before), f"Measuring proposals {number + 1}")
+            proposals = self._propose(found, rng, before)
+            if number == 0:
+                uniform = self._uniform(found)
+                self.uniform = [_key(row) for row in uniform]
+                proposals = np.concatenate([uniform, proposals])
+            self._measure(proposals, f"Measuring proposals {number + 1}")
             if before is not None and self._best() == before:
                 break
         self.report("Searching", settings.rounds, settings.rounds)
@@ -188,13 +195,25 @@ class _Search:
         found.optima.append(float(found.predictor.predict(problem.to_space(optimum[None]))[0]))
         return problem.to_space(np.stack([optimum, *evolution.top]))
 
+    def _uniform(self, found: Found) -> Genes:
+        """The networks of one format throughout that the predictor likes best within the budgets [N, sets].
+
+        They are what a user would try by hand, and must not turn out better than what is found.
+        """
+        space = self.given.space
+        alike = [space.genes(space.nearest(c)) for c in dict.fromkeys(c for tied in space.sets for c in tied.choices)]
+        genes = self.given.to_space(np.unique(alike, axis=0))
+        genes = genes[[self.given.meets(row) for row in genes]]
+        return genes[np.argsort(found.predictor.predict(genes), kind="stable")[: self.settings.verified // 2]]
+
     def _choose(self, found: Found) -> None:
-        """Compares the best few on the whole validation data."""
+        """Compares the best few, and the best uniform network, on the whole validation data."""
         if self.problem.floor is not None:
             found.winner = self._smallest(found, self.problem.floor)
             return
         eligible = sorted(self._eligible(), key=lambda key: self.measured[key].divergence)
-        finalists = eligible[: self.settings.finalists]
+        uniform = [key for key in eligible if key in self.uniform]
+        finalists = list(dict.fromkeys([*eligible[: self.settings.finalists], *uniform[:1]]))
         for key in finalists:
             self._validate(found, key)
         found.winner = min(finalists, key=lambda key: found.validated[key].divergence)
@@ -254,8 +273,8 @@ class _Search:
 
     def _eligible(self) -> list[Key]:
         """Measured subnets that meet the budgets; only those that use them up, if there are any."""
-        meeting = [key for key in self.measured if self.problem.meets(np.array(key))]
-        return [key for key in meeting if self.problem.fills(np.array(key))] or meeting
+        meeting = [key for key in self.measured if self.given.meets(np.array(key))]
+        return [key for key in meeting if self.given.fills(np.array(key))] or meeting
 
     def _best(self) -> Key | None:
         """The measured subnet of least divergence that meets the budgets."""

@@ -11,8 +11,12 @@
 namespace eqnet {
 namespace {
 
-constexpr int kFractions = 80;
-constexpr float kFractionStep = 0.01f;
+constexpr float kFractionStep = 0.01f;  // down to kLastStep, as in EQ-Net
+constexpr float kLastStep = 0.205f;
+constexpr float kFractionRatio = 0.9f;  // below, where only rare outliers make a range worth trying
+constexpr float kSmallestFraction = 0.005f;
+// A range that loses this many times the least has clipped more than a smaller one can win back.
+constexpr float kHopeless = 10.0f;
 
 template <typename To, typename From>
 inline To bit_cast(From value) {
@@ -78,12 +82,14 @@ Range best_range(const float* x, const float* count, std::int64_t n, float qmin,
   const auto full = static_cast<float>(width / qmax);
   if (!(full > std::numeric_limits<float>::min())) return {1.0f, 0.0f};
 
-  Range best{full, 0.0f};
+  Range best{full, symmetric ? 0.0f : std::rint(-low / full)};
   float least = std::numeric_limits<float>::infinity();
-  const float balanced = symmetric ? 0.0f : std::rint(-low / full);
-  for (int i = 0; i < kFractions; ++i) {
-    const float scale = full * (1.0f - kFractionStep * static_cast<float>(i));
-    std::array<float, 5> zeros{balanced, balanced - 1.0f, balanced + 1.0f, std::rint(-low / scale),
+  float fraction = 1.0f;
+  for (int i = 1; fraction > kSmallestFraction; ++i) {
+    const float scale = full * fraction;
+    fraction = fraction > kLastStep ? 1.0f - kFractionStep * static_cast<float>(i) : fraction * kFractionRatio;
+    const float near = best.zero_point;
+    std::array<float, 5> zeros{near, near - 1.0f, near + 1.0f, std::rint(-low / scale),
                                qmax - std::rint(high / scale)};
     std::size_t candidates = 1;
     if (!symmetric) {
@@ -91,13 +97,16 @@ Range best_range(const float* x, const float* count, std::int64_t n, float qmin,
       std::sort(zeros.begin(), zeros.end());
       candidates = static_cast<std::size_t>(std::unique(zeros.begin(), zeros.end()) - zeros.begin());
     }
+    float least_here = std::numeric_limits<float>::infinity();
     for (std::size_t j = 0; j < candidates; ++j) {
       const float error = error_of(x, count, n, scale, zeros[j], qmin, qmax, p, 1.0f / full);
+      least_here = std::min(least_here, error);
       if (error < least) {
         least = error;
         best = {scale, zeros[j]};
       }
     }
+    if (least_here > kHopeless * least) break;
   }
   return best;
 }

@@ -15,10 +15,16 @@ WORSE = 1.03
 """The search may lose this much to a far finer one by brute force: its error is flat around the best range."""
 
 
-def error(x: NDArray[np.float64], scale: float, zero_point: float, fmt: Format) -> float:
+def error(
+    x: NDArray[np.float64],
+    scale: float,
+    zero_point: float,
+    fmt: Format,
+    counts: NDArray[np.float64] | float = 1.0,
+) -> float:
     lowest, highest = (-(2 ** (fmt.bits - 1)), 2 ** (fmt.bits - 1) - 1) if fmt.symmetric else (0, 2**fmt.bits - 1)
     codes = np.clip(np.rint(x / scale) + zero_point, lowest, highest)
-    return float((np.abs((codes - zero_point) * scale - x) ** P).sum())
+    return float((counts * np.abs((codes - zero_point) * scale - x) ** P).sum())
 
 
 def brute_force(x: NDArray[np.float64], fmt: Format) -> float:
@@ -47,6 +53,31 @@ def test_the_search_is_as_good_as_brute_force(name: str, fmt: Format) -> None:
     scale, zero_point = search_range(torch.from_numpy(x)[None], fmt)
     found = error(x.astype(np.float64), scale.item(), zero_point.item(), fmt)
     assert found <= WORSE * brute_force(x.astype(np.float64), fmt) + 1e-6
+
+
+OUTLIERS = {
+    "one of 100 deviations": lambda rng: np.append(rng.normal(size=100_000), 100),
+    "ten below": lambda rng: np.append(rng.normal(size=100_000), [-60] * 10),
+    "one above a ReLU": lambda rng: np.append(np.maximum(rng.normal(size=100_000), 0), 30),
+    "heavy tails": lambda rng: rng.standard_t(3, size=100_000),
+}
+
+
+@pytest.mark.parametrize("name", OUTLIERS)
+@pytest.mark.parametrize("fmt", [Format(b, s) for b in (2, 3, 4) for s in (True, False)], ids=str)
+def test_rare_outliers_are_clipped_as_by_brute_force(name: str, fmt: Format) -> None:
+    """The best range is a small part of the full one: a fiftieth for 2 bits, one value of 100 and the rest about 1."""
+    histogram = Histogram()
+    histogram.add(torch.from_numpy(OUTLIERS[name](np.random.default_rng(0)).astype(np.float32)))
+    x, counts = (t[histogram.counts > 0] for t in (histogram.centers, histogram.counts))
+    scale, zero_point = search_range(x[None], fmt, counts[None])
+    values, weights = x.double().numpy(), counts.double().numpy()
+    found = error(values, scale.item(), zero_point.item(), fmt, weights)
+    full = (np.abs(values).max() if fmt.symmetric else np.ptp(np.append(values, 0))) / fmt.qmax
+    zero_points = [0] if fmt.symmetric else range(2**fmt.bits)
+    fractions = np.geomspace(0.005, 1, 80)
+    best = min(error(values, full * f, zero, fmt, weights) for f in fractions for zero in zero_points)
+    assert found <= WORSE * best
 
 
 @pytest.mark.parametrize("fmt", [Format(8, True), Format(8, False)], ids=str)
