@@ -58,6 +58,8 @@ def elasticize(
     """
     if example_inputs is None:
         raise InputError("elasticize needs example_inputs: a batch that the model runs on, e.g. next(iter(loader))[0]")
+    if any(isinstance(module, Elastic) for module in model.modules()):
+        raise ModelError("the model is elastic already; give elasticize the model that the supernet was made of")
     choices = choices or Choices()
     model = _copy(model)
     seen = trace(model, example_inputs)

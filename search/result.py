@@ -25,18 +25,17 @@ file, byte for byte.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eqnet.errors import InputError
 from eqnet.files import write_atomically
-from eqnet.formats import MAX_BITS, MIN_BITS, Format
+from eqnet.formats import Format
+from eqnet.search.codec import decode, encode
 from eqnet.subnet import Subnet
 
 SCHEMA = 1
@@ -220,7 +219,7 @@ class SearchResult:
         Raises:
             InputError: a value is of another type than documented, infinite or NaN; the message names its key.
         """
-        encoded: dict[str, Any] = _encode(SearchResult, self, "")
+        encoded: dict[str, Any] = encode(SearchResult, self)
         return encoded
 
     @classmethod
@@ -235,7 +234,7 @@ class SearchResult:
                 f"key 'schema': it is {data['schema']!r}, and this version of eqnet reads {SCHEMA}; "
                 "read it with the version that wrote it, or search again"
             )
-        result: SearchResult = _decode(cls, data, "")
+        result: SearchResult = decode(cls, data)
         return result
 
     def save(self, path: str | Path) -> None:
@@ -302,118 +301,3 @@ class ReportData:
     sizes: Sequence[Size] = ()
     command: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-def _number(value: Any) -> float:
-    # Booleans are numbers to Python, and numpy's scalars are numbers to everyone.
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-def _integer(value: Any) -> int:
-    number = _number(value)
-    if number != int(value):
-        raise ValueError
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-class _Scalar(NamedTuple):
-    """A type that is written as one: its name in messages, how it is written, how it is read."""
-
-    name: str
-    write: Callable[[Any], Any]
-    read: Callable[[Any], Any]
-
-
-_SCALARS: dict[Any, _Scalar] = {
-    int: _Scalar("an integer", _integer, _integer),
-    float: _Scalar("a finite number", _number, _number),
-    str: _Scalar("a string", _text, _text),
-    Format: _Scalar("a format", str, lambda value: Format.parse(_text(value))),
-    Subnet: _Scalar("a subnet", Subnet.to_json, Subnet.from_json),
-}
-
-_WIDTHS = frozenset(map(str, range(MIN_BITS, MAX_BITS + 1)))
-"""The keys of what is kept by width."""
-
-
-def _encode(kind: Any, value: Any, key: str) -> Any:
-    """Turns a value of the annotated type ``kind`` into JSON values."""
-    if kind in _SCALARS:
-        return _converted(_SCALARS[kind], _SCALARS[kind].write, value, key)
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return {f.name: _encode(hints[f.name], getattr(value, f.name), _join(key, f.name)) for f in fields(kind)}
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (UnionType, Union):  # X | None
-        return None if value is None else _encode(arguments[0], value, key)
-    if origin is tuple:
-        return [_encode(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value)]
-    assert origin is Mapping, f"{kind} has no place in a result"
-    return {str(name): _encode(arguments[1], value[name], _join(key, str(name))) for name in sorted(value)}
-
-
-def _decode(kind: Any, value: Any, key: str) -> Any:
-    """The inverse of ``_encode``; raises InputError, naming the key, where ``value`` is something else."""
-    if kind in _SCALARS:
-        return _converted(_SCALARS[kind], _SCALARS[kind].read, value, key)
-    if is_dataclass(kind):
-        items = _object(value, key)
-        hints = get_type_hints(kind)
-        missing, unknown = [name for name in hints if name not in items], sorted(set(items) - set(hints))
-        if missing:
-            raise InputError(f"key '{_join(key, missing[0])}' is missing")
-        if unknown:
-            raise InputError(f"key '{_join(key, unknown[0])}' is unknown; expected {', '.join(hints)}")
-        make: Any = kind
-        return make(**{name: _decode(hint, items[name], _join(key, name)) for name, hint in hints.items()})
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (UnionType, Union):
-        return None if value is None else _decode(arguments[0], value, key)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise InputError(f"key '{key}': expected a list, got {_short(value)}")
-        return tuple(_decode(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
-    assert origin is Mapping, f"{kind} has no place in a result"
-    items = _object(value, key)
-    if arguments[0] is not int:
-        return {name: _decode(arguments[1], item, _join(key, name)) for name, item in items.items()}
-    for name in items:
-        if name not in _WIDTHS:
-            raise InputError(f"key '{_join(key, name)}': expected a width from 2 to 8, got {_short(name)}")
-    return {int(name): _decode(arguments[1], item, _join(key, name)) for name, item in items.items()}
-
-
-def _converted(scalar: _Scalar, convert: Callable[[Any], Any], value: Any, key: str) -> Any:
-    try:
-        return convert(value)
-    except InputError as e:
-        raise InputError(f"key '{key}': {e}") from e
-    except (TypeError, ValueError, OverflowError) as e:
-        raise InputError(f"key '{key}': expected {scalar.name}, got {_short(value)}") from e
-
-
-def _object(value: Any, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        where = f"key '{key}': expected" if key else "a result is"
-        raise InputError(f"{where} an object, got {_short(value)}")
-    return value
-
-
-def _join(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

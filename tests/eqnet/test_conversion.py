@@ -327,6 +327,12 @@ def test_example_inputs_are_needed_and_may_be_tuples_or_keywords() -> None:
     assert eqnet.elasticize(bilinear, None, {"input": torch.zeros(2, 4)}).space.layers[0].macs == 8
 
 
+def test_what_is_elastic_already_is_refused() -> None:
+    supernet = eqnet.elasticize(nn.Linear(4, 2), None, torch.zeros(1, 4))
+    with pytest.raises(ModelError, match="elastic already"):
+        eqnet.elasticize(supernet, None, torch.zeros(1, 4))
+
+
 def test_elasticize_stays_a_function_after_its_first_use() -> None:
     eqnet.elasticize(nn.Linear(4, 2), None, torch.zeros(1, 4))
     assert callable(eqnet.elasticize)
