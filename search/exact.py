@@ -21,9 +21,9 @@ _LARGEST_COST = 1e5
 """Costs above this are scaled down to it. HiGHS meets a row within 1e-6, far less than one unit of cost below it."""
 _LARGEST_LOSS = 1e4
 """The losses are scaled to this. HiGHS stops at an absolute gap of 1e-6, which is then 1e-10 of the largest loss."""
-_CUTS = 8
+_CUTS = 24
 """Solutions beyond a limit, by less than HiGHS can tell, that are excluded one by one; then the limit is tightened."""
-_ATTEMPTS = 40
+_ATTEMPTS = 60
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def minimize(
 
 def _undominated(loss: Floats, costs: Sequence[Ints]) -> Ints:
     """The choices that no other choice of the set matches or beats in loss and in every cost, int64 [kept]."""
-    columns = np.stack([np.asarray(loss, dtype=np.float64), *costs], axis=1)
-    matches = (columns[:, None] <= columns[None]).all(axis=2)  # [i, j]: i is nowhere worse than j
+    # Each column on its own: costs that are one apart may be the same as floats.
+    matches = np.all([c[:, None] <= c[None] for c in (loss, *costs)], axis=0)  # [i, j]: i is nowhere worse than j
     # Of equals, the first stays.
     earlier = np.tri(len(loss), k=-1, dtype=np.bool_).T
     dominated = (matches & (~matches.T | earlier)).any(axis=0)

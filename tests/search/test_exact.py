@@ -49,6 +49,30 @@ def test_a_limit_may_be_met_to_the_last_unit_but_not_passed() -> None:
     assert minimize(losses, [cost], [both - 1]).genes.sum() == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("limited", [1, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_costs_near_the_largest_integers_are_compared_to_the_last_unit(seed: int, limited: int) -> None:
+    """Sums pass 2^59, where floats are 64 apart; the limit is one network's sum, or one less."""
+    rng = np.random.default_rng([seed, limited])
+    sizes = rng.integers(2, 6, 5)
+    losses = [rng.exponential(size=n) for n in sizes]
+    costs = [[2**57 * rng.integers(1, 3, n) + rng.integers(0, 4, n) for n in sizes] for _ in range(limited)]
+    genes = rng.integers(0, sizes)
+    limits = [sum(int(table[g]) for table, g in zip(cost, genes)) - seed % 2 for cost in costs]
+    found, expected = minimize(losses, costs, limits), brute_force(losses, costs, limits)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert found.value == pytest.approx(expected[0], rel=1e-9)
+        for cost, limit in zip(costs, limits):
+            assert sum(int(table[g]) for table, g in zip(cost, found.genes)) <= limit
+
+
+def test_a_choice_that_is_one_unit_cheaper_is_kept_whatever_the_unit() -> None:
+    cost = [np.array([2**58 + 1, 2**58])]
+    assert minimize([np.array([0.0, 1.0])], [cost], [2**58]).genes.tolist() == [1]  # type: ignore[union-attr]
+    assert minimize([np.array([0.0, 1.0])], [cost], [2**58 + 1]).genes.tolist() == [0]  # type: ignore[union-attr]
+
+
 def test_what_no_network_meets_has_no_optimum() -> None:
     losses = [np.array([1.0, 0.0])] * 2
     apart = [[np.array([0, 5])] * 2, [np.array([5, 0])] * 2]
