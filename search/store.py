@@ -138,5 +138,9 @@ def _key(subnet: Mapping[str, LayerFormat]) -> str:
 def _explained(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as e:
+    except sqlite3.OperationalError as e:  # of the machine
+        raise RunError(
+            f"{path}: measurements cannot be kept there ({e}); free some space or choose another folder"
+        ) from e
+    except sqlite3.DatabaseError as e:  # of what the file holds
         raise RunError(f"{path}: cannot be used as a store of measurements ({e}); start over with --fresh") from e

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,9 @@ from rich.table import Table
 
 Report = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
+
+_UNBOUNDED = 1000
+"""Columns of what is no terminal; tables take what they need of them, so that no cell is broken in a file or a pipe."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print figures as JSON instead of tables.")
 
@@ -32,7 +36,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="right" if i else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED).print(table)
 
 
 @contextmanager

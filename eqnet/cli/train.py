@@ -39,7 +39,7 @@ def train(as_json: bool, **options: Any) -> None:
         print_json(summary)
         return
     rows = [["elastic layers", str(summary["layers"])], ["epochs", str(summary["epochs"])]]
-    rows += [[f"loss, {name}", f"{value:.4f}"] for name, value in last_step.items() if name != "step"]
+    rows += [[f"loss, {name}", f"{value:.4f}"] for name, value in last_step.items() if name not in ("step", "epoch")]
     print_table(f"Supernet in {run.folder}", ["", "value"], rows)
     for name, reason in run.supernet.left_alone.items():
         click.echo(f"left in floating point: {name} ({reason})")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.state import AcceleratorState
 
 from eqnet.cli import main
 from tests.cli.command import TASKS, Command, Ended
@@ -17,6 +20,7 @@ def eqnet(capfd: pytest.CaptureFixture[str]) -> Command:
     def run(*arguments: str | Path) -> Ended:
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
+        AcceleratorState._reset_state(True)  # each command is a process of its own, with a precision of its own
         printed = capfd.readouterr()
         return Ended(int(ended.value.code or 0), printed.out, printed.err)
 
@@ -32,8 +36,16 @@ def small_task() -> str:
 @pytest.fixture(scope="session")
 def finished_run(small_task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished 4-bit search; not to be written."""
+    torch.set_num_threads(1)  # as in every test; another number adds up in another order
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.raises(SystemExit) as ended:
         main(["search", "--task", small_task, "--budget", "4bit", "--samples", "24", "--out", str(folder)])
+    AcceleratorState._reset_state(True)
     assert not ended.value.code
     return folder
+
+
+@pytest.fixture
+def copied_run(finished_run: Path, tmp_path: Path) -> Path:
+    """The same, to be written."""
+    return shutil.copytree(finished_run, tmp_path / "run")

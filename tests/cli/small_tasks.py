@@ -46,6 +46,13 @@ def quadrants(seed: int) -> Task:
     return Task("quadrants", model.eval(), train, _data(128, 2), _data(128, 3), batch_size=64, epochs=1)
 
 
+def without_norm() -> Task:
+    """A task whose batches can be shared among processes without changing what is trained."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 4))
+    return Task("without-norm", model, _data(64, 1), _data(16, 2), _data(16, 3), batch_size=16, epochs=1)
+
+
 def raises() -> Task:
     raise RuntimeError("the disk with the photographs is gone")
 

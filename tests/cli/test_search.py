@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ import torch
 
 from eqnet.lock import RunLock
 from eqnet.search.result import SearchResult
+from eqnet.search.store import Store
 from tests.cli.command import TASKS, Command, Ended
 
 SAMPLES = ("--samples", "24")
@@ -26,6 +31,38 @@ SAMPLES = ("--samples", "24")
 
 def _search(eqnet: Command, task: str, folder: Path, *more: str) -> Ended:
     return eqnet("search", "--task", task, "--out", folder, *SAMPLES, *more)
+
+
+def _refused(ended: Ended, *words: str) -> None:
+    """Bad input: exit status 2, one message with all the words, no traceback, nothing on standard output."""
+    assert ended.status == 2, ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    for word in words:
+        assert word in ended.err
+
+
+def _result(ended: Ended) -> SearchResult:
+    assert ended.status == 0, ended.err
+    return SearchResult.from_json(json.loads(ended.out))
+
+
+def _rows(folder: Path) -> list[str]:
+    """The measured subnets, in order."""
+    path = folder / "measurements.sqlite"
+    if not path.exists():
+        return []
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
+            return [row[0] for row in database.execute("SELECT subnet FROM measurements ORDER BY number")]
+    except sqlite3.OperationalError:  # the writer is at its first lines
+        return []
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than searching here, so that most tests leave it out."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 def test_leaves_a_result_a_subnet_and_a_report(finished_run: Path) -> None:
@@ -47,6 +84,7 @@ def test_budget_is_met_and_used_up(finished_run: Path) -> None:
     assert result.subnet[first.name].weight.bits == result.subnet[last.name].weight.bits == 8
 
 
+@pytest.mark.usefixtures("without_report")
 def test_same_seed_gives_the_same_bytes_and_leaves_global_generators_alone(
     eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
 ) -> None:
@@ -59,28 +97,33 @@ def test_same_seed_gives_the_same_bytes_and_leaves_global_generators_alone(
     assert random.getstate() == before[2]
 
 
-def test_another_budget_uses_the_measurements_again(
-    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
+@pytest.mark.usefixtures("without_report")
+def test_another_budget_trains_nothing_and_measures_nothing_twice(
+    eqnet: Command, small_task: str, copied_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    log = (folder / "training.jsonl").read_bytes()
-    rows = _rows(folder)
-    ended = _search(eqnet, small_task, folder, "--budget", "3.5bit", "--json")
-    assert ended.status == 0, ended.err
-    assert json.loads(ended.out)["cost"]["code_bits"] <= 3.5
-    assert (folder / "training.jsonl").read_bytes() == log
-    assert rows >= 24
-    assert _rows(folder) - rows < 24
+    log, kept = (copied_run / "training.jsonl").read_bytes(), _rows(copied_run)
+    added: list[str] = []
+    add = Store.add
+
+    def noted(store: Store, subnet, measurement) -> None:
+        added.append(json.dumps(dict(sorted(subnet.to_json().items())), separators=(",", ":")))
+        add(store, subnet, measurement)
+
+    monkeypatch.setattr(Store, "add", noted)
+    result = _result(_search(eqnet, small_task, copied_run, "--budget", "3.5bit", "--json"))
+    assert result.cost.code_bits <= 3.5
+    assert (copied_run / "training.jsonl").read_bytes() == log
+    assert len(kept) >= 24
+    assert _rows(copied_run) == kept + added
 
 
 def test_several_budgets_and_a_target_hold_together(eqnet: Command, small_task: str, tmp_path: Path) -> None:
-    ended = _search(
-        eqnet, small_task, tmp_path / "run", "--epochs", "0", "--target", "onnxruntime",
-        "--budget", "6bit", "--budget", "3kB", "--json",
+    result = _result(
+        _search(
+            eqnet, small_task, tmp_path / "run", "--epochs", "0", "--target", "onnxruntime",
+            "--budget", "6bit", "--budget", "3kB", "--json",
+        )
     )  # fmt: skip
-    assert ended.status == 0, ended.err
-    result = SearchResult.from_json(json.loads(ended.out))
     assert result.cost.code_bits <= 6
     assert result.cost.bytes <= 3000
     for layer in result.subnet.values():
@@ -90,18 +133,21 @@ def test_several_budgets_and_a_target_hold_together(eqnet: Command, small_task: 
 
 
 def test_floor_on_accuracy_gives_a_small_network_that_reaches_it(
-    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
+    eqnet: Command, small_task: str, copied_run: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    ended = _search(eqnet, small_task, folder, "--budget", "60%acc", "--json")
-    assert ended.status == 0, ended.err
-    result = SearchResult.from_json(json.loads(ended.out))
-    assert result.accuracy.validation >= 0.60
-    assert result.cost.bytes < result.accuracy.uniform[8].cost.bytes
-    ended = _search(eqnet, small_task, folder, "--budget", "100%acc", "--budget", "2.5bit")
-    assert ended.status == 2
-    assert "ask for at most" in ended.err
+    result = _result(_search(eqnet, small_task, copied_run, "--budget", "90%acc", "--json"))
+    assert [(b.text, b.metric, b.limit) for b in result.budget] == [("90%acc", "accuracy", 0.9)]
+    assert result.accuracy.validation >= 0.90
+    assert result.cost.bytes < result.accuracy.uniform[4].cost.bytes
+
+
+def test_pareto_measures_networks_along_the_whole_front(eqnet: Command, small_task: str, copied_run: Path) -> None:
+    result = _result(_search(eqnet, small_task, copied_run, "--pareto", "--json"))
+    assert result.budget == ()
+    measured = [point for point in result.front if point.validation is not None]
+    assert 2 < len(measured) <= 12
+    assert measured[0] == min(result.front, key=lambda point: point.cost.code_bits)
+    assert measured[-1] == max(result.front, key=lambda point: point.cost.code_bits)
 
 
 @pytest.mark.parametrize(
@@ -111,177 +157,206 @@ def test_floor_on_accuracy_gives_a_small_network_that_reaches_it(
         ("9bit", "bits are 2 to 8"),
         ("0MB", "above zero"),
         ("4bits!", "4bits!"),
+        ("101%acc", "at most 100 %"),
         ("5ms", "latency is not supported yet"),
-        ("2.1bit", "ask for at least"),
-        ("10B", "ask for at least"),
     ],
 )
-def test_impossible_budget_is_refused_before_training(
+def test_budget_that_makes_no_sense_is_refused_before_any_work(
     eqnet: Command, small_task: str, tmp_path: Path, budget: str, message: str
 ) -> None:
-    ended = _search(eqnet, small_task, tmp_path / "run", "--budget", budget)
-    assert ended.status == 2
-    assert message in ended.err
-    assert "Traceback" not in ended.err
-    assert not (tmp_path / "run" / "training.jsonl").exists()
+    _refused(_search(eqnet, small_task, tmp_path / "run", "--budget", budget), message)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("without_report")
+def test_impossible_budget_is_refused_before_training_with_the_least_one_which_then_works(
+    eqnet: Command, small_task: str, copied_run: Path, tmp_path: Path
+) -> None:
+    possible: list[str] = []
+    for budget in ("2.1bit", "2bpw", "10B", "1BOPs", "a2bit"):
+        ended = _search(eqnet, small_task, tmp_path / "new", "--budget", budget)
+        _refused(ended, f"budget '{budget}' cannot be met")
+        possible += ["--budget", re.findall(r"ask for at least (\S+)", ended.err)[0]]
+    assert not (tmp_path / "new" / "training.jsonl").exists()
+    result = _result(_search(eqnet, small_task, copied_run, *possible, "--json"))
+    assert len(result.budget) == 5
+    for budget in result.budget:
+        assert 0.99 * budget.limit <= getattr(result.cost, budget.metric) <= budget.limit
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("digit", "digits"),
-        (f"{TASKS}:nothing", "nothing"),
+        ("digit", "did you mean digits?"),
+        (f"{TASKS}:nothing", "its module has no nothing"),
         (f"{TASKS}:raises", "the disk with the photographs is gone"),
         (f"{TASKS}:no_layers", "no layer that can be quantized"),
         (f"{TASKS}:nan_weight", "layer '3': its weight holds inf or NaN"),
         (f"{TASKS}:nan_data", "layer '0': its calibration inputs hold inf or NaN"),
-        (f"{TASKS}:empty", "empty"),
+        (f"{TASKS}:empty", "train is empty"),
     ],
     ids=["unknown", "no-such-name", "raises", "no-layers", "nan-weight", "nan-data", "empty"],
 )
 def test_unusable_task_is_refused_with_its_name(eqnet: Command, tmp_path: Path, task: str, message: str) -> None:
-    ended = _search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0")
-    assert ended.status == 2, ended.err
-    assert message in ended.err
-    assert "Traceback" not in ended.err
+    _refused(_search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0"), message)
 
 
-def test_layer_that_is_never_called_is_named(eqnet: Command, tmp_path: Path) -> None:
-    ended = eqnet("train", "--task", f"{TASKS}:never_called", "--out", tmp_path / "run", "--epochs", "0")
-    assert ended.status == 0, ended.err
-    assert "left in floating point: spare (it is never called on the example inputs)" in ended.out
+def test_folder_of_another_run_is_refused(eqnet: Command, small_task: str, copied_run: Path) -> None:
+    before = (copied_run / "result.json").read_bytes()
+    _refused(
+        _search(eqnet, small_task, copied_run, "--budget", "4bit", "--space", "w=2-8:channel:sym a=8:asym"),
+        str(copied_run), "holds a run with space", "--fresh",
+    )  # fmt: skip
+    _refused(
+        _search(eqnet, small_task, copied_run, "--budget", "4bit", "--seed", "1"), "holds a run with seed 0, not 1"
+    )
+    assert (copied_run / "result.json").read_bytes() == before
 
 
-def test_folder_of_another_run_is_refused_until_fresh(eqnet: Command, finished_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    other = ("--budget", "4bit", "--space", "w=2-8:channel:sym a=8:asym", "--epochs", "0")
-    ended = _search(eqnet, f"{TASKS}:quadrants", folder, *other)
-    assert ended.status == 2
-    assert "holds a run with space" in ended.err
-    assert "--fresh" in ended.err
-    ended = _search(eqnet, f"{TASKS}:quadrants", folder, *other, "--fresh")
-    assert ended.status == 0, ended.err
-    assert not (folder / "training.jsonl").exists()
+def _foreign(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE photographs (name TEXT)")
+    database.close()
 
 
-@pytest.mark.parametrize("content", [b"not a database", b""], ids=["foreign", "emptied"])
-def test_corrupt_store_is_refused_or_started_anew(
-    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path, content: bytes
+def _of_another_network(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE fingerprint SET value = 'another'")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"not a database" * 100), "start over with --fresh"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "start over with --fresh"),
+        (_foreign, "database of another program"),
+        (_of_another_network, "measurements of another model, data or space"),
+    ],
+    ids=["no-database", "cut-off", "foreign", "of-another-network"],
+)
+def test_store_that_cannot_be_used_is_refused_and_left_as_it_is(
+    eqnet: Command, small_task: str, copied_run: Path, damage, message: str
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    (folder / "measurements.sqlite").write_bytes(content)
-    ended = _search(eqnet, small_task, folder, "--budget", "4bit")
-    if content:
-        assert ended.status == 2
-        assert "measurements.sqlite" in ended.err
-    else:  # SQLite takes an empty file for an empty database
-        assert ended.status == 0, ended.err
-        assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
+    store, result = copied_run / "measurements.sqlite", (copied_run / "result.json").read_bytes()
+    damage(store)
+    before = store.read_bytes()
+    _refused(_search(eqnet, small_task, copied_run, "--budget", "4bit"), str(store), message)
+    assert (copied_run / "result.json").read_bytes() == result
+    assert store.read_bytes()[100:] == before[100:], "SQLite may note in its header that it was opened"
 
 
 def test_second_search_of_the_same_run_is_refused(eqnet: Command, small_task: str, tmp_path: Path) -> None:
     lock = RunLock(tmp_path / "run")
-    ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "4bit")
+    ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "4bit", "--fresh")
     lock.release()
-    assert ended.status == 2
-    assert "is writing this run" in ended.err
+    _refused(ended, f"process {os.getpid()} is writing this run")
 
 
-def test_folder_that_cannot_be_written_is_named(eqnet: Command, small_task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parent", ["file", "/proc"], ids=["under-a-file", "read-only"])
+def test_folder_that_cannot_be_made_is_named(eqnet: Command, small_task: str, tmp_path: Path, parent: str) -> None:
     (tmp_path / "file").write_text("")
-    ended = _search(eqnet, small_task, tmp_path / "file" / "run", "--budget", "4bit")
-    assert ended.status == 2
-    assert str(tmp_path / "file" / "run") in ended.err
+    folder = tmp_path / parent / "run"  # nobody, not even root, makes a folder in /proc
+    _refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder), "--out")
 
 
-def test_full_disk_is_reported_with_the_file(
-    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def _files_at_most(size: int) -> Iterator[None]:
+    """Writing past ``size`` bytes fails inside, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("kept", "size", "file"),
+    [
+        ((), 50_000, "checkpoint.safetensors"),
+        (("checkpoint.safetensors", "training.jsonl"), 20_000, "measurements.sqlite"),
+    ],
+    ids=["training", "measuring"],
+)
+@pytest.mark.usefixtures("without_report")
+def test_full_disk_is_reported_with_the_file_and_the_same_command_goes_on(
+    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path, kept: tuple[str, ...], size: int, file: str
 ) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("eqnet.files.os.fsync", full)
-    old = (folder / "result.json").read_bytes()
-    ended = _search(eqnet, small_task, folder, "--budget", "3.5bit")
-    assert ended.status == 2
-    assert "No space left on device" in ended.err
-    assert (folder / "result.json").read_bytes() == old
-
-
-def test_interrupted_search_goes_on_and_ends_the_same(
-    eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "eqnet", "search", "--task", small_task, "--out", str(folder), *SAMPLES]
-    process = subprocess.Popen([*command, "--budget", "4bit"], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (_rows(folder) >= 5 or process.poll() is not None):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Interrupted; nothing is lost" in err
+    folder.mkdir()
+    for name in kept:
+        shutil.copy(finished_run / name, folder)
+    with _files_at_most(size):
+        _refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder / file), "free some space")
     assert not (folder / "result.json").exists()
     ended = _search(eqnet, small_task, folder, "--budget", "4bit")
     assert ended.status == 0, ended.err
     assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
 
 
-def test_options_come_from_a_file_and_the_command_line_overrides_them(
+@pytest.mark.usefixtures("without_report")
+def test_interrupted_search_goes_on_and_ends_the_same(
     eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    config = tmp_path / "config.toml"
-    config.write_text(f'task = "{small_task}"\nbudget = ["3.5bit"]\nsamples = 24\nout = "{folder}"\n')
-    ended = eqnet("search", "--config", config, "--budget", "5bit", "--json")
-    assert ended.status == 0, ended.err
-    assert json.loads(ended.out)["budget"][0]["text"] == "5bit"
-    config.write_text("bugdet = 3\n")
-    ended = eqnet("search", "--config", config)
-    assert ended.status == 2
-    assert "unknown option 'bugdet'" in ended.err
-
-
-def test_without_matplotlib_the_result_is_kept_and_the_report_left_out(
-    small_task: str, finished_run: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(finished_run, folder)
-    (folder / "report.html").unlink()
-    (folder / "result.json").unlink()
-    (tmp_path / "matplotlib.py").write_text("raise ImportError('not installed')\n")
     command = [sys.executable, "-m", "eqnet", "search", "--task", small_task, "--out", str(folder), *SAMPLES]
-    ended = subprocess.run(
-        [*command, "--budget", "4bit"],
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "pip install eqnet[report]" in ended.stderr
-    assert not (folder / "report.html").exists()
+    with subprocess.Popen([*command, "--budget", "4bit"], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(_rows(folder)) < 5 and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Interrupted; nothing is lost" in err
+    assert "Traceback" not in err
+    assert not (folder / "result.json").exists()
+    measured = _rows(folder)
+    assert len(measured) >= 5
+    ended = _search(eqnet, small_task, folder, "--budget", "4bit")
+    assert ended.status == 0, ended.err
+    assert _rows(folder)[: len(measured)] == measured
     assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
 
 
+@pytest.mark.parametrize("package", ["matplotlib", "jinja2"])
+def test_without_the_packages_of_the_report_the_result_is_kept(
+    eqnet: Command, small_task: str, finished_run: Path, copied_run: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    for name in ("report.html", "result.json", "subnet.json"):
+        (copied_run / name).unlink()
+    monkeypatch.setitem(sys.modules, package, None)  # so that importing it raises ImportError
+    ended = _search(eqnet, small_task, copied_run, "--budget", "4bit", "--json")
+    result = _result(ended)
+    assert f"the report needs {package}; run: pip install eqnet[report]" in ended.err
+    assert not (copied_run / "report.html").exists()
+    assert SearchResult.load(copied_run / "result.json") == result
+    for name in ("result.json", "subnet.json"):
+        assert (copied_run / name).read_bytes() == (finished_run / name).read_bytes()
+
+
 def test_needs_a_budget_or_pareto(eqnet: Command, small_task: str, tmp_path: Path) -> None:
-    ended = _search(eqnet, small_task, tmp_path / "run")
-    assert ended.status == 2
-    assert "give at least one --budget" in ended.err
+    _refused(_search(eqnet, small_task, tmp_path / "run"), "give at least one --budget")
 
 
-def _rows(folder: Path) -> int:
-    path = folder / "measurements.sqlite"
-    if not path.exists():
-        return 0
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT COUNT(*) FROM measurements").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
+def test_options_come_from_a_file_and_the_command_line_overrides_them(eqnet: Command, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'task = "{TASKS}:quadrants"\nbudget = ["4bit", "1bit"]\nout = "{tmp_path}/run"\n')
+    _refused(eqnet("search", "--config", config), "budget '1bit'")
+    _refused(eqnet("search", "--config", config, "--budget", "9bit"), "budget '9bit'")
+    _refused(eqnet("search", "--budget", "10B", "--config", config), "budget '10B' cannot be met")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("bugdet = 3\n", "unknown option 'bugdet'"), ("budget = [", "cannot be read as TOML"), (None, "cannot be read")],
+    ids=["unknown-option", "no-toml", "no-file"],
+)
+def test_unusable_file_of_options_is_refused_by_name(
+    eqnet: Command, tmp_path: Path, content: str | None, message: str
+) -> None:
+    config = tmp_path / "config.toml"
+    if content is not None:
+        config.write_text(content)
+    _refused(eqnet("search", "--config", config), str(config), message)
