@@ -11,7 +11,7 @@ import eqnet
 from eqnet import BudgetError, Choices, Format, Granularity, InputError, LayerFormat
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel, plane_bytes
-from eqnet.space import ElasticSpace, Layer
+from eqnet.space import ElasticSpace, Layer, TiedSet
 from tests.search.small import every_gene, space
 
 CONV = Layer("conv", "Conv2d", rows=4, cols=27, macs=4 * 27 * 36, inputs=108, has_bias=True)
@@ -114,12 +114,30 @@ def test_a_budget_below_the_smallest_network_names_one_that_can_be_met(text: str
     assert least <= float(nearest.limit) <= least * 1.001 + 0.01
 
 
-def test_budgets_that_exclude_each_other_name_the_nearest() -> None:
-    model = CostModel(space("w=2,8:channel:sym,asym a=2,8:asym edge=none", CONV, LINEAR))
-    # Few code bits leave few bytes; asking for still fewer bytes than those cannot be met together with anything.
-    together = [Budget.parse("a2bit"), Budget.parse("8bit"), Budget.parse("60B")]
-    with pytest.raises(BudgetError, match="ask for at least"):
-        model.check_feasible(together)
+def seesaw() -> ElasticSpace:
+    """Either narrow weights or narrow inputs, so that budgets can exclude each other."""
+    channel = [Format(bits, True, Granularity.CHANNEL) for bits in (2, 8)]
+    choices = (layer_format(channel[0], 8), layer_format(channel[1], 2))
+    return ElasticSpace(tuple(TiedSet((layer,), choices) for layer in (CONV, LINEAR)))
+
+
+@pytest.mark.parametrize(
+    ("given", "last"),
+    [(["3bit"], "a3bit"), (["a3bit"], "3bit"), (["a3bit"], "100B"), (["8bpw", "3.5bit"], "a2bit")],
+    ids=str,
+)
+def test_budgets_that_exclude_each_other_name_the_nearest_that_can_be_met(given: list[str], last: str) -> None:
+    model, before = CostModel(seesaw()), [Budget.parse(text) for text in given]
+    model.check_feasible(before)
+    model.check_feasible([Budget.parse(last)])
+    with pytest.raises(BudgetError, match=f"'{last}' cannot be met together with '{given[0]}'") as raised:
+        model.check_feasible([*before, Budget.parse(last)])
+    nearest = Budget.parse(str(raised.value).rpartition("ask for at least ")[2])
+    model.check_feasible([*before, nearest])
+    costs = [model.cost(row) for row in every_gene(seesaw())]
+    meeting = [c for c in costs if all(getattr(c, b.metric) <= float(b.limit) for b in before)]
+    least = min(getattr(cost, nearest.metric) for cost in meeting)
+    assert least <= float(nearest.limit) <= least * 1.001 + 0.01
 
 
 def test_a_budget_on_inputs_that_stay_in_float_is_refused() -> None:
