@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def supernet(task: Task) -> Supernet:
     return small_supernet(task)
 
 
+@pytest.fixture(scope="module")
+def both(task: Task) -> Supernet:
+    """Widths of weights and of inputs can be chosen."""
+    return small_supernet(task, "w=2-8:channel:sym a=2-8:asym edge=none")
+
+
 def found(supernet: Supernet, task: Task, *budgets: str, **options: Any) -> SearchResult:
     return search(supernet, task, [Budget.parse(b) for b in budgets], QUICK, **options).result
 
@@ -72,13 +79,37 @@ def test_no_uniform_network_beats_it_within_the_budget(supernet: Supernet, task:
         assert result.quality.measured <= best
 
 
-@pytest.mark.parametrize("budget", ["4bit", "3.3bit", "6bpw", "700B", "20kBOPs"])
-def test_budgets_are_met_and_used_up(supernet: Supernet, task: Task, budget: str) -> None:
-    result = found(supernet, task, budget)
-    parsed = Budget.parse(budget)
-    spent = getattr(result.cost, parsed.metric)
-    assert spent <= float(parsed.limit)
-    assert spent >= 0.99 * float(parsed.limit)
+def spent(result: SearchResult) -> dict[str, Fraction]:
+    """Each metric as an exact fraction, from the formats and the sizes of the four layers."""
+    weights = [layer.weights for layer in result.layers]
+    assert weights == [2 * 16, 16 * 16, 16 * 12, 12 * 4]
+    inputs = [2, 16, 16, 12]
+    bits = [layer.weight_format.bits for layer in result.layers]
+    input_bits = [layer.activation_format.bits for layer in result.layers if layer.activation_format is not None]
+    biases_and_inputs = 4 * (16 + 16 + 12 + 4) + 4 * 5
+    return {
+        "code_bits": Fraction(sum(n * b for n, b in zip(weights, bits)), sum(weights)),
+        "bpw": Fraction(8 * (result.cost.bytes - biases_and_inputs), sum(weights)),
+        "bytes": Fraction(result.cost.bytes),
+        "bops": Fraction(sum(n * b * i for n, b, i in zip(weights, bits, input_bits))),
+        "activation_bits": Fraction(sum(n * b for n, b in zip(inputs, input_bits)), sum(inputs)),
+    }
+
+
+@pytest.mark.parametrize("budget", ["4bit", "3.3bit", "6bpw", "700B", "0.6KiB", "20kBOPs", "a5.3bit"])
+def test_budgets_are_met_exactly_and_used_up(both: Supernet, task: Task, budget: str) -> None:
+    result, parsed = found(both, task, budget), Budget.parse(budget)
+    value = spent(result)[parsed.metric]
+    assert parsed.limit * Fraction(99, 100) <= value <= parsed.limit
+    assert getattr(result.cost, parsed.metric) == pytest.approx(float(value), rel=1e-12)
+
+
+def test_several_budgets_are_met_at_once(both: Supernet, task: Task) -> None:
+    budgets = ["4.5bit", "a6bit", "640B", "16kBOPs"]
+    result = found(both, task, *budgets)
+    assert [stated.text for stated in result.budget] == budgets
+    for budget in map(Budget.parse, budgets):
+        assert spent(result)[budget.metric] <= budget.limit
 
 
 def test_same_seed_same_result_from_an_empty_and_from_a_full_store(
