@@ -39,12 +39,14 @@ QUALITY = "divergence"
 _PACKAGES = ("deap", "eqnet", "numpy", "scipy", "torch")
 
 
-def describe(supernet: Supernet, task: Task, problem: Problem, found: Found, seed: int) -> ReportData:
+def describe(
+    supernet: Supernet, task: Task, problem: Problem, found: Found, validation: Judge, seed: int
+) -> ReportData:
     """Measures the winner and what it is compared with, on validation and test data, and writes all of it down."""
     space = supernet.space
     costs = CostModel(space)
     winner = space.subnet(found.winner)
-    validation, test = Judge(supernet, task, task.validation), Judge(supernet, task, task.test)
+    test = Judge(supernet, task, task.test)
     uniform = {
         bits: Uniform(
             validation=validation.measure(subnet).accuracy,

@@ -130,7 +130,7 @@ class _Search:
         with self._timed("verify"):
             self._choose(found)
             self._trace_front(found)
-            data = describe(self.supernet, self.task, self.problem, found, self.settings.seed)
+            data = describe(self.supernet, self.task, self.problem, found, self.full, self.settings.seed)
         return replace(data, seconds=self.seconds)
 
     def _sample(self) -> Genes:

@@ -140,7 +140,7 @@ def _solve(
 
 @contextmanager
 def _stdout_left_alone() -> Iterator[None]:
-    """Sends what C code prints to standard error.
+    """Drops what C code prints to standard output.
 
     Some versions of HiGHS print a line of their own, however silent they are told to be
     (https://github.com/jump-dev/HiGHS.jl/issues/312), into what may be a JSON document on standard output.
@@ -150,10 +150,12 @@ def _stdout_left_alone() -> Iterator[None]:
         return
     try:
         kept = os.dup(1)
-        os.dup2(2, 1)
-    except OSError:  # one of them is closed: nothing can be written into
+    except OSError:  # it is closed: nothing can be written into it
         yield
         return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         yield
     finally:
