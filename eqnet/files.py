@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from eqnet.errors import RunError
@@ -35,3 +36,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)  # there still only if something failed, Ctrl-C included
+
+
+def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Removes what killed processes left of writing the files ``names`` in ``folder``; none may be writing them now.
+
+    Raises:
+        RunError: a file cannot be removed.
+    """
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as e:
+                raise RunError(f"{path}: cannot be removed ({e.strerror or e})") from e

@@ -47,5 +47,7 @@ class RunLock:
     def release(self) -> None:
         """Lets others have the folder."""
         if self._handle >= 0:
+            if fcntl is not None:
+                fcntl.flock(self._handle, fcntl.LOCK_UN)  # a process that loads data may have the file open still
             os.close(self._handle)
             self._handle = -1

@@ -15,7 +15,7 @@ from eqnet.choices import Choices
 from eqnet.conversion import elasticize
 from eqnet.data import calibration_inputs, fingerprint
 from eqnet.errors import InputError, RunError
-from eqnet.files import write_atomically
+from eqnet.files import remove_unfinished, write_atomically
 from eqnet.lock import RunLock
 from eqnet.supernet import Supernet
 from eqnet.tasks import Task, load_task
@@ -99,6 +99,8 @@ class Run:
                 "data": fingerprint(self.task),
             }
             self._check()
+            if not shared:
+                remove_unfinished(folder, KEPT)
             if not (folder / MANIFEST).exists():
                 write_atomically(folder / MANIFEST, json.dumps(self._manifest, indent=2) + "\n")
         except BaseException:
@@ -169,6 +171,7 @@ def clear(folder: Path) -> None:
         raise InputError(f"{folder}: is a file; give a folder for the run")
     lock = RunLock(folder)
     try:
+        remove_unfinished(folder, KEPT)
         for name in KEPT:
             path = folder / name
             if path.is_dir():

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from eqnet.search.result import SearchResult
+from eqnet.tasks import load_task
 from tests.cli.command import TASKS, Command, Ended
 
 PROCESSES = 1e-4
@@ -91,6 +92,9 @@ def test_train_under_torchrun_gives_the_weights_of_one_process(eqnet: Command, t
     assert one.keys() == two.keys()
     for name in one:
         assert torch.allclose(two[name].double(), one[name].double(), rtol=0, atol=PROCESSES), name
+    start = load_task(f"{TASKS}:without_norm", cache=tmp_path, seed=0).model.state_dict()
+    moved = max((one[f"supernet.model.{name}"] - value).abs().max().item() for name, value in start.items())
+    assert moved > 10 * PROCESSES, "the training is long enough to tell"
 
 
 def test_layer_that_is_never_called_is_named(eqnet: Command, tmp_path: Path) -> None:

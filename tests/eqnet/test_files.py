@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eqnet import RunError
-from eqnet.files import write_atomically
+from eqnet.files import remove_unfinished, write_atomically
 
 
 def test_the_content_replaces_the_old_one_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -66,3 +66,19 @@ def test_a_process_that_ends_while_writing_leaves_a_whole_file(tmp_path: Path, e
     assert content in ("a" * 3_000_000, "b" * 3_000_000)
     if end == signal.SIGINT:
         assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from eqnet.files import write_atomically\n"
+        "sys.addaudithook(lambda event, _: event == 'os.rename' and os.kill(os.getpid(), signal.SIGKILL))\n"
+        "write_atomically(sys.argv[1], 'new')\n"
+    )
+    others = {"file", ".file", ".files.mine", ".other.mine", "other"}
+    for name in others:
+        (tmp_path / name).write_text("old")
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_unfinished(tmp_path, ["file"])
+    assert {path.name for path in tmp_path.iterdir()} == others
+    assert (tmp_path / "file").read_text() == "old"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -80,23 +78,31 @@ def test_clearing_removes_what_a_run_keeps_and_nothing_else(tmp_path: Path) -> N
         clear(tmp_path / "notes.txt")
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_a_run_is_one_processs_at_a_time(tmp_path: Path) -> None:
     with Run(tmp_path, PLAN):
-        code = f"from pathlib import Path; from eqnet.lock import RunLock; RunLock(Path({str(tmp_path)!r}))"
-        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "is writing this run" in ended.stderr
+        for another in (lambda: Run(tmp_path, PLAN), lambda: clear(tmp_path)):
+            with pytest.raises(RunError, match="is writing this run"):
+                another()
+        Run(tmp_path, PLAN, shared=True).close()
         with pytest.raises(RunError, match="is writing this run"):
-            clear(tmp_path)
+            RunLock(tmp_path)
     RunLock(tmp_path).release()
 
 
-def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
-    code = (
-        "import os, signal; from pathlib import Path; from eqnet.lock import RunLock\n"
-        f"lock = RunLock(Path({str(tmp_path)!r})); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    RunLock(tmp_path).release()
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    def left(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).write_text("half")
+
+    Run(tmp_path, PLAN).close()
+    left(".checkpoint.safetensors.x1", ".result.json.x2", ".notes")
+    Run(tmp_path, PLAN, shared=True).close()
+    assert (tmp_path / ".result.json.x2").exists(), "the first process may be writing it"
+    Run(tmp_path, PLAN).close()
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", ".lock", ".notes"}
+    left(".report.html.x3")
+    clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".notes"}
 
 
 def test_a_run_that_cannot_be_opened_lets_go_of_its_folder(tmp_path: Path) -> None:

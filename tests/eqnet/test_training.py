@@ -1,194 +1,158 @@
-"""Training: resumed exactly, alike on several processes, in bf16, and honest when it fails."""
+"""Training: resumed exactly, in bf16, and honest when it fails."""
 
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
 
 import eqnet
-from eqnet import Choices, EqnetError, Options, RunError, Supernet, Task
-from eqnet.training import sandwich_step
-
-SPACE = "w=2-8:channel:sym,asym a=2-8:asym"
-PROCESSES = 1e-4
-"""Weights after a few steps: sums over a batch are added in another order by two processes. Adam divides by the size
-of a gradient, so that a difference in the last bit of a small one counts too."""
-
-SCRIPT = Path(__file__).parent / "train_in_a_process.py"
+from eqnet import EqnetError, Options, RunError, Task
+from eqnet.training import _schedule, sandwich_step
+from tests.eqnet.small_training import LONGER_STEPS, OPTIONS, STEPS, data, supernet, task, train_in_a_process, trained
 
 
-def data(count: int, seed: int) -> TensorDataset:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, 1, 6, 6, generator=generator)
-    return TensorDataset(x, (x.mean((1, 2, 3)) > 0).long())
-
-
-class Noisy(Dataset[tuple[Tensor, Tensor]]):
-    """Adds noise from the global generators of torch, NumPy and random, as augmentations do."""
-
-    def __len__(self) -> int:
-        return 32
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        x, y = data(32, 1)[index]
-        return x + 0.1 * torch.randn_like(x) + float(np.random.normal()) + random.random(), y
-
-
-def network(*, norm: bool = True) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4) if norm else nn.Identity(), nn.ReLU(),
-            nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Dropout(0.1 if norm else 0.0), nn.Flatten(), nn.Linear(16, 2),
-        )  # fmt: skip
-
-
-def task(*, norm: bool = True, noisy: bool = False) -> Task:
-    train: Dataset[tuple[Tensor, Tensor]] = Noisy() if noisy else data(32, 1)
-    return Task("small", network(norm=norm), train, data(16, 2), data(16, 3), batch_size=8)
-
-
-def supernet(of: Task) -> Supernet:
-    made = eqnet.elasticize(of.model, Choices.parse(SPACE), of.example_inputs())
-    made.calibrate([data(32, 1).tensors[0]])
-    return made
-
-
-def trained(of: Task, options: Options, folder: Path | None = None, stop_after: int | None = None) -> Supernet:
-    made = supernet(of)
-    for progress in eqnet.train(made, of, options, folder):
-        if progress.step == stop_after:
-            break
-    return made
+def steps_in(folder: Path) -> list[int]:
+    """The steps that the log tells of."""
+    log = folder / "training.jsonl"
+    return [json.loads(line)["step"] for line in log.read_text().splitlines()] if log.exists() else []
 
 
 @pytest.mark.parametrize("noisy", [False, True], ids=["tensors", "augmented"])
 def test_stopped_at_any_step_it_resumes_to_the_same_weights(tmp_path: Path, noisy: bool) -> None:
-    options = Options(epochs=2, batch_size=8, checkpoint_every=0)
-    whole = trained(task(noisy=noisy), options).fingerprint()
+    whole = trained(task(noisy=noisy), OPTIONS).fingerprint()
     for stop in (1, 4, 7):
         folder = tmp_path / str(stop)
-        trained(task(noisy=noisy), options, folder, stop_after=stop)
-        assert trained(task(noisy=noisy), options, folder).fingerprint() == whole
-        steps = [json.loads(line)["step"] for line in (folder / "training.jsonl").read_text().splitlines()]
-        assert steps == list(range(1, 9))
+        trained(task(noisy=noisy), OPTIONS, folder, stop_after=stop)
+        assert trained(task(noisy=noisy), OPTIONS, folder).fingerprint() == whole
+        assert steps_in(folder) == list(range(1, STEPS + 1))
 
 
-@pytest.mark.timeout(400)  # several processes, each of which loads torch
-def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path: Path) -> None:
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=os.environ | {"OMP_NUM_THREADS": "1"})
+def test_steps_after_the_last_checkpoint_are_done_again_and_logged_once(tmp_path: Path) -> None:
+    whole = trained(task(), OPTIONS).fingerprint()
+    trained(task(), OPTIONS, tmp_path, stop_after=2)
+    seldom = Options(epochs=2, batch_size=8, checkpoint_every=1e9)
+    trained(task(), seldom, tmp_path, stop_after=6)
+    assert steps_in(tmp_path) == [1, 2, 3, 4, 5, 6]
+    assert trained(task(), seldom, tmp_path).fingerprint() == whole
+    assert steps_in(tmp_path) == list(range(1, STEPS + 1))
 
-    with start(tmp_path / "whole") as whole:
-        assert whole.wait(100) == 0
-    rng = random.Random(0)
-    log = tmp_path / "killed" / "training.jsonl"
-    for _ in range(2):
-        before = log.stat().st_size if log.exists() else 0
-        with start(tmp_path / "killed") as process:
-            while process.poll() is None and not (log.exists() and log.stat().st_size > before):
-                time.sleep(0.005)
-            time.sleep(rng.uniform(0, 0.1))  # it trains, and writes a checkpoint after each step
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
-    with start(tmp_path / "killed") as last:
-        assert last.wait(100) == 0
-    expected = load_file(tmp_path / "whole" / "checkpoint.safetensors")
-    found = load_file(tmp_path / "killed" / "checkpoint.safetensors")
-    assert expected.keys() == found.keys()
+
+def test_a_finished_training_does_no_step_and_gives_the_trained_weights(tmp_path: Path) -> None:
+    whole = trained(task(), OPTIONS, tmp_path).fingerprint()
+    again = supernet(task())
+    assert list(eqnet.train(again, task(), OPTIONS, tmp_path)) == []
+    assert again.fingerprint() == whole
+    assert steps_in(tmp_path) == list(range(1, STEPS + 1))
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that begin with everything imported: in milliseconds, not seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["eqnet", "torch._dynamo"])  # every optimizer of torch loads the latter
+    return context
+
+
+def train_until_done(processes: ForkServerContext, folder: Path) -> None:
+    process = processes.Process(target=train_in_a_process, args=(folder, None))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def assert_same_checkpoints(folder: Path, other: Path) -> None:
+    """Bit for bit: weights, scales, zero points and the optimizer's state."""
+    found, expected = (load_file(path / "checkpoint.safetensors") for path in (folder, other))
+    assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.timeout(400)
-def test_two_processes_train_like_one(tmp_path: Path) -> None:
-    alone = [sys.executable, str(SCRIPT), str(tmp_path / "one"), "--without-norm"]
-    together = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1",
-        str(SCRIPT), str(tmp_path / "two"), "--without-norm",
-    ]  # fmt: skip
-    for command in (alone, together):
-        ended = subprocess.run(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=150
-        )
-        assert ended.returncode == 0, ended.stderr
-    one, two = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("one", "two"))
-    start = supernet(task(norm=False)).state_dict()
-    moved = 0.0
-    for name in one:
-        if name.startswith("supernet.") and one[name].is_floating_point():
-            assert torch.allclose(two[name], one[name], rtol=0, atol=PROCESSES), name
-            moved = max(moved, (one[name] - start[name.removeprefix("supernet.")]).abs().max().item())
-    assert moved > 10 * PROCESSES, "the training is long enough to tell"
+def test_killed_at_random_moments_it_ends_with_the_same_weights(processes: ForkServerContext, tmp_path: Path) -> None:
+    train_until_done(processes, tmp_path / "whole")
+    folder, rng = tmp_path / "killed", random.Random(0)
+    stopped_at = []
+    for _ in range(5):
+        process = processes.Process(target=train_in_a_process, args=(folder, None))
+        process.start()
+        before, deadline = steps_in(folder), time.monotonic() + 30
+        while process.is_alive() and steps_in(folder)[-1:] == before[-1:] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))  # a step takes about as long
+        process.kill()
+        process.join(30)
+        stopped_at.append(len(steps_in(folder)))
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert 0 < stopped_at[0] < LONGER_STEPS, "the first kill came while it trained"
+    train_until_done(processes, folder)
+    assert_same_checkpoints(folder, tmp_path / "whole")
+    assert steps_in(folder) == list(range(1, LONGER_STEPS + 1))
+
+
+def test_killed_while_checkpoints_are_written_it_ends_with_the_same_weights(
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
+    train_until_done(processes, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    for checkpoint in (1, 1, 3):  # the third attempt writes those of steps 1 and 2, and dies over that of step 3
+        process = processes.Process(target=train_in_a_process, args=(folder, checkpoint))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        assert any(path.name.startswith(".checkpoint") for path in folder.iterdir()), "half of the work is there"
+    assert steps_in(folder) == [1, 2, 3]
+    train_until_done(processes, folder)
+    assert_same_checkpoints(folder, tmp_path / "whole")
+    assert steps_in(folder) == list(range(1, LONGER_STEPS + 1))
 
 
 def test_bf16_trains_to_a_lower_loss() -> None:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
     of = task()
     made = supernet(of)
-    losses = []
-    for progress in eqnet.train(
-        made,
-        of,
-        Options(epochs=10, batch_size=8, learning_rate=1e-2),
-        None,
-        Accelerator(cpu=True, mixed_precision="bf16"),
-    ):
-        losses.append(progress.losses["highest"])
+    AcceleratorState._reset_state(True)
+    bf16 = Accelerator(cpu=True, mixed_precision="bf16")
+    options = Options(epochs=10, batch_size=8, learning_rate=1e-2)
+    losses = [progress.losses["highest"] for progress in eqnet.train(made, of, options, None, bf16)]
     AcceleratorState._reset_state(True)
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
     assert all(parameter.dtype == torch.float32 for parameter in made.parameters())
+    assert losses[0] != next(iter(eqnet.train(supernet(of), of, options))).losses["highest"]
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_remedy() -> None:
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=str)
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_remedy(tmp_path: Path, value: float) -> None:
+    calls = 0
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1  # three subnets a step
+        return nn.functional.cross_entropy(outputs, targets) * (value if calls == 8 else 1.0)
+
     of = task()
-    bad = data(32, 1)
-    bad.tensors[0][:] = 1e38
+    broken = Task("broken", of.model, of.train, of.validation, of.test, batch_size=8, loss=loss)
     made = supernet(of)
-    broken = Task(
-        "broken",
-        of.model,
-        bad,
-        of.validation,
-        of.test,
-        batch_size=8,
-        loss=lambda y, t: (y - 1e39).exp().sum() * float("nan"),
-    )
-    with pytest.raises(EqnetError, match=r"step 0: the loss 'highest' is nan; lower the learning rate"):
-        list(eqnet.train(made, broken, Options(epochs=1, batch_size=8)))
+    with pytest.raises(EqnetError, match=f"step 2: the loss 'any' is {value}; lower the learning rate"):
+        list(eqnet.train(made, broken, OPTIONS, tmp_path))
     assert made.active is None
-
-
-def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
-    trained(task(), Options(epochs=1, batch_size=8), tmp_path)
-    with pytest.raises(RunError, match="another model, space or options"):
-        trained(task(), Options(epochs=1, batch_size=8, seed=1), tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "empty"])
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    options = Options(epochs=1, batch_size=8)
-    trained(task(), options, tmp_path)
-    path = tmp_path / "checkpoint.safetensors"
-    content = path.read_bytes()
-    path.write_bytes({"truncated": content[:-1], "foreign": b"PK" + content, "empty": b""}[damage])
-    with pytest.raises(RunError, match=r"checkpoint\.safetensors"):
-        trained(task(), options, tmp_path)
+    saved = load_file(tmp_path / "checkpoint.safetensors")
+    assert all(tensor.isfinite().all() for tensor in saved.values()), "the step that failed is not kept"
+    assert steps_in(tmp_path) == [1, 2]
 
 
 def test_the_callers_random_state_stays_as_it_was() -> None:
@@ -199,11 +163,46 @@ def test_the_callers_random_state_stays_as_it_was() -> None:
     assert states[2] == random.getstate()
 
 
+def test_the_callers_random_state_does_not_matter() -> None:
+    whole = trained(task(noisy=True), OPTIONS).fingerprint()
+    with torch.random.fork_rng():
+        torch.manual_seed(123)
+        assert trained(task(noisy=True), OPTIONS).fingerprint() == whole
+
+
 def test_seeds_and_options_change_the_weights() -> None:
-    base = Options(epochs=1, batch_size=8)
-    variants = [base, Options(epochs=1, batch_size=8, seed=1), Options(epochs=1, batch_size=8, wdr=0),
-                Options(epochs=1, batch_size=8, guidance=0)]  # fmt: skip
-    assert len({trained(task(), options).fingerprint() for options in variants}) == len(variants)
+    variants = [{}, {"seed": 1}, {"wdr": 0.0}, {"guidance": 0.0}, {"warmup": 0.0}, {"learning_rate": 1e-4},
+                {"quantizer_rate": 1e-4}, {"clip": 1e-2}, {"sandwich": ("highest", "lowest")}]  # fmt: skip
+    made = {trained(task(), Options(epochs=1, batch_size=8, **options)).fingerprint() for options in variants}
+    assert len(made) == len(variants)
+
+
+def test_gradients_are_clipped_to_their_norm() -> None:
+    """A norm of 0 leaves the model's own parameters where they were, one that no gradient reaches changes nothing."""
+    start = dict(supernet(task()).named_parameters())
+    still = dict(trained(task(), Options(epochs=1, batch_size=8, clip=0.0)).named_parameters())
+    moved = {name for name in start if not torch.equal(start[name], still[name])}
+    assert moved
+    assert all("quantizer" in name for name in moved)
+    huge = [trained(task(), Options(epochs=1, batch_size=8, clip=clip)).fingerprint() for clip in (1e6, 1e9)]
+    assert huge[0] == huge[1]
+
+
+@pytest.mark.parametrize(
+    ("done", "warmup", "share"),
+    [
+        (0.0, 0.0, 1.0),
+        (1 / 3, 0.0, 0.75),
+        (0.5, 0.0, 0.5),
+        (2 / 3, 0.0, 0.25),
+        (1.0, 0.0, 0.0),
+        (0.0, 0.1, 0.01),
+        (0.049, 0.1, 0.49704),
+        (0.25, 0.1, 0.85355),
+    ],
+)
+def test_the_rate_rises_linearly_and_falls_along_a_cosine(done: float, warmup: float, share: float) -> None:
+    assert _schedule(done, warmup) == pytest.approx(share, abs=1e-5)
 
 
 def test_a_step_is_the_sum_of_its_losses() -> None:
@@ -231,3 +230,9 @@ def test_a_step_is_the_sum_of_its_losses() -> None:
         assert (parameter.grad is None) == (name not in found)
         if parameter.grad is not None:
             assert torch.allclose(found[name], parameter.grad, rtol=1e-4, atol=1e-6), name
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=f"{tmp_path}{os.sep}file"):
+        trained(task(), OPTIONS, tmp_path / "file")

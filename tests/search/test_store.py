@@ -13,7 +13,6 @@ import pytest
 
 from eqnet.errors import RunError
 from eqnet.formats import Format, LayerFormat
-from eqnet.lock import RunLock
 from eqnet.search.store import Measurement, Store
 from eqnet.subnet import Subnet
 
@@ -102,24 +101,3 @@ def test_anything_else_is_refused_by_name(tmp_path: Path, make, message: str) ->
 def test_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere"):
         Store.open(tmp_path / "nowhere" / "store.sqlite", "x")
-
-
-def test_lock_is_for_one_and_is_released_by_death(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time; from pathlib import Path; from eqnet.lock import RunLock; "
-            f"lock = RunLock(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(RunError, match=f"process {holder.pid} is writing this run"):
-        RunLock(tmp_path)
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
-    RunLock(tmp_path).release()
