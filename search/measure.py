@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from eqnet.data import BATCH_NORM_SAMPLES, CALIBRATION_SAMPLES, batches, calibration_inputs, in_order
@@ -64,6 +65,13 @@ class Judge:
         if not all(abs(value) < float("inf") for value in mean):
             raise ModelError("a subnet's outputs hold inf or NaN; check the validation data")
         return Measurement(divergence=mean[0], loss=mean[1], accuracy=mean[2])
+
+    def accuracy(self, model: nn.Module) -> float:
+        """Accuracy of another model, just as it is, on the same samples; the model itself is left as it was."""
+        copied = copy.deepcopy(model).to(next(self._supernet.parameters()).device).eval()
+        with torch.no_grad():
+            scores = [self._task.metric(copied(inputs), targets).float() for inputs, targets in self._batches]
+        return torch.cat(scores).mean().item()
 
     def _outputs(self, subnet: Mapping[str, LayerFormat] | None) -> list[Tensor]:
         supernet = self._supernet

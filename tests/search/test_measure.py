@@ -53,3 +53,12 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
     supernet = small_supernet(task)
     with pytest.raises(ModelError, match="outputs hold inf or NaN"):
         Judge(supernet, task, bad).measure(supernet.space.nearest(supernet.space.sets[0].choices[-1]))
+
+
+def test_another_model_is_judged_as_it_is_and_left_so() -> None:
+    task = replace(small_task(), validation=points(300, 1))
+    x, y = points(300, 1).tensors
+    model = torch.nn.Sequential(task.model, torch.nn.Dropout(0.9)).train()
+    found = Judge(small_supernet(task), task, task.validation).accuracy(model)
+    assert found == pytest.approx((task.model(x).argmax(1) == y).double().mean().item())
+    assert model.training
