@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from importlib import metadata
 
 import numpy as np
-import torch
-from torch import nn
 
-from eqnet.data import batches, in_order
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
 from eqnet.search.cost import CostModel
 from eqnet.search.found import Found
@@ -40,9 +37,15 @@ _PACKAGES = ("deap", "eqnet", "numpy", "scipy", "torch")
 
 
 def describe(
-    supernet: Supernet, task: Task, problem: Problem, found: Found, validation: Judge, seed: int
+    supernet: Supernet,
+    task: Task,
+    problem: Problem,
+    found: Found,
+    validation: Judge,
+    compared: Mapping[int, Subnet],
+    seed: int,
 ) -> ReportData:
-    """Measures the winner and what it is compared with, on validation and test data, and writes all of it down."""
+    """Measures the winner and the uniform networks that it is compared with, and writes all of it down."""
     space = supernet.space
     costs = CostModel(space)
     winner = space.subnet(found.winner)
@@ -53,7 +56,7 @@ def describe(
             test=test.measure(subnet).accuracy,
             cost=costs.cost(subnet),
         )
-        for bits, subnet in uniform_subnets(problem).items()
+        for bits, subnet in compared.items()
     }
     additive = found.predictor.additive
     assert additive is not None, "the last round fitted it"
@@ -70,8 +73,8 @@ def describe(
             predicted=_accuracy_at(predicted, found),
             validation=found.validated[found.winner].accuracy,
             test=test.measure(winner).accuracy,
-            fp32_validation=float_accuracy(task, task.model, on_test=False),
-            fp32_test=float_accuracy(task, task.model, on_test=True),
+            fp32_validation=validation.accuracy(task.model),
+            fp32_test=test.accuracy(task.model),
             uniform=uniform,
         ),
         quality=Quality(QUALITY, predicted, found.validated[found.winner].divergence),
@@ -132,19 +135,6 @@ def uniform_subnets(problem: Problem) -> dict[int, Subnet]:
         if all(subnet[tied.name].weight.bits == bits for tied in free):
             subnets[bits] = subnet
     return subnets
-
-
-def float_accuracy(task: Task, model: nn.Module, *, on_test: bool) -> float:
-    """Accuracy of a floating-point model, just as it is, on the task's test or validation data."""
-    dataset = task.test if on_test else task.validation
-    device = next(model.parameters()).device
-    model.eval()
-    with torch.no_grad():
-        scores = [
-            task.metric(model(inputs), targets).float()
-            for inputs, targets in batches(dataset, in_order(dataset, 256), device)
-        ]
-    return torch.cat(scores).mean().item()
 
 
 def _accuracy_at(divergence: float, found: Found) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from eqnet.data import calibration_inputs, fingerprint
 from eqnet.errors import BudgetError, InputError
 from eqnet.search.budget import Budget
-from eqnet.search.describe import describe
+from eqnet.search.describe import describe, uniform_subnets
 from eqnet.search.found import Found, Key
 from eqnet.search.measure import Judge
 from eqnet.search.noise import quantization_noise
@@ -47,6 +47,8 @@ class Settings:
         verified: subnets measured in each round.
         finalists: subnets compared on the whole validation data at the end.
         pareto: points of the Pareto front that are measured; 0 leaves them predicted.
+        uniform: whether the networks with one width throughout are measured as well, on all validation and test data,
+            to be shown beside the winner.
         seed: of everything that is drawn.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     verified: int = 8
     finalists: int = 4
     pareto: int = 0
+    uniform: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,7 +133,8 @@ class _Search:
         with self._timed("verify"):
             self._choose(found)
             self._trace_front(found)
-            data = describe(self.supernet, self.task, self.problem, found, self.full, self.settings.seed)
+            compared = uniform_subnets(self.problem) if self.settings.uniform else {}
+            data = describe(self.supernet, self.task, self.problem, found, self.full, compared, self.settings.seed)
         return replace(data, seconds=self.seconds)
 
     def _sample(self) -> Genes:
