@@ -45,7 +45,10 @@ def describe(
     compared: Mapping[int, Subnet],
     seed: int,
 ) -> ReportData:
-    """Measures the winner and the uniform networks that it is compared with, and writes all of it down."""
+    """Measures the winner and the uniform networks that it is compared with, and writes all of it down.
+
+    This is where test data is read, each sample once.
+    """
     space = supernet.space
     costs = CostModel(space)
     winner = space.subnet(found.winner)

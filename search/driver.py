@@ -133,7 +133,7 @@ class _Search:
         with self._timed("verify"):
             self._choose(found)
             self._trace_front(found)
-            compared = uniform_subnets(self.problem) if self.settings.uniform else {}
+            compared = uniform_subnets(self.given) if self.settings.uniform else {}
             data = describe(self.supernet, self.task, self.problem, found, self.full, compared, self.settings.seed)
         return replace(data, seconds=self.seconds)
 
