@@ -302,7 +302,8 @@ def test_interrupted_search_goes_on_and_ends_the_same(
 ) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "eqnet", "search", "--task", small_task, "--out", str(folder), *SAMPLES]
-    with subprocess.Popen([*command, "--budget", "4bit"], stderr=subprocess.PIPE, text=True) as process:
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as here; more would add up in another order
+    with subprocess.Popen([*command, "--budget", "4bit"], env=one_thread, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and len(_rows(folder)) < 5 and process.poll() is None:
             time.sleep(0.02)
