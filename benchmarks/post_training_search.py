@@ -24,12 +24,13 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--networks", nargs="+", choices=list(PEER), default=list(PEER))
     options.add_argument("--space", default="w=2-8:channel:sym,asym a=8:sym,asym edge=none")
+    options.add_argument("--budgets", nargs="+", type=float, default=[2.5, 3, 4, 6], help="mean code bits")
     options.add_argument("--samples", type=int, default=40)
     arguments = options.parse_args()
     rows = []
     for network in arguments.networks:
         task = load_whole(network, arguments.cache)
-        for bits, peer in PEER[network].items():
+        for bits, peer in ((b, PEER[network].get(b)) for b in arguments.budgets):
             start = time.perf_counter()
             supernet = elastic(task, arguments.space)
             settings = Settings(samples=arguments.samples, validation=256, rounds=3, uniform=False)

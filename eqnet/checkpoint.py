@@ -101,11 +101,18 @@ class Log:
                 except (ValueError, KeyError, TypeError):
                     break  # the line that was being written when the process was killed
         write_atomically(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._file = path.open("ab", buffering=0)  # a line is one write, and none waits for the file to be closed
 
     def add(self, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(dict(values)) + "\n")
-        self._file.flush()
+        """Writes a line; raises RunError if the disk is full."""
+        line = (json.dumps(dict(values)) + "\n").encode()
+        try:
+            written = self._file.write(line)
+        except OSError as e:
+            raise RunError(f"{self._path}: cannot be written ({e.strerror or e}); free some space") from e
+        if written != len(line):
+            raise RunError(f"{self._path}: cannot be written whole; free some space")
 
     def close(self) -> None:
         self._file.close()

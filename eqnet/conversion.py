@@ -167,6 +167,7 @@ def _space(
             module = paths[path]
             to_matrix = ELASTIC[type(module)].to_matrix
             matrix = to_matrix(module, module.get_parameter("weight").detach())
+            codes = id(module.weight), to_matrix, matrix.shape
             layers.append(
                 Layer(
                     name=path,
@@ -176,10 +177,10 @@ def _space(
                     macs=seen.calls[module].macs // seen.samples,
                     inputs=seen.calls[module].inputs // seen.samples,
                     has_bias=getattr(module, "bias", None) is not None or module in biased,
-                    stored=(id(module.weight), to_matrix) not in stored,
+                    stored=codes not in stored,
                 )
             )
-            stored.add((id(module.weight), to_matrix))
+            stored.add(codes)
         edge = bool(edges & set(names))
         formats = choices.formats(edge=edge)
         if all(isinstance(paths[path], nn.Embedding) for path in names):
@@ -214,7 +215,7 @@ def _attach_quantizers(elastic: dict[str, Elastic], space: ElasticSpace) -> None
         for layer in tied.layers:
             module = elastic[layer.name]
             weights = (choice.weight for choice in tied.choices)
-            key = id(module.weight), module.to_matrix
+            key = id(module.weight), module.to_matrix, layer.rows  # the groups of transposed convolutions may differ
             if key not in shared:
                 shared[key] = Quantizer(weights, layer.rows, layer.cols, scale_dtype)
             module.weight_quantizer = shared[key]

@@ -10,7 +10,7 @@ from eqnet.errors import InputError
 
 MIN_BITS, MAX_BITS = 2, 8
 
-_PATTERN = re.compile(r"(?P<sign>u?)int(?P<bits>\d+):(?:(?P<name>tensor|channel)|group(?P<size>\d+))")
+_PATTERN = re.compile(r"(?P<sign>u?)int(?P<bits>[0-9]{1,9}):(?:(?P<name>tensor|channel)|group(?P<size>[0-9]{1,9}))")
 
 
 class Granularity(str, Enum):

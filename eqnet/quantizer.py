@@ -39,10 +39,11 @@ class Quantizer(nn.Module):
         self.zero_point = nn.ParameterDict()
         for fmt in self.formats:
             shape = fmt.scale_shape(rows, cols or 1)
-            self.log_scale[str(fmt)] = nn.Parameter(torch.zeros(shape))
+            zeros = torch.zeros(shape, dtype=torch.float32)
+            self.log_scale[str(fmt)] = nn.Parameter(zeros.clone())
             if not fmt.symmetric:
-                self.zero_point[str(fmt)] = nn.Parameter(torch.zeros(shape))
-            self.register_buffer(f"zero {shape}", torch.zeros(shape), persistent=False)
+                self.zero_point[str(fmt)] = nn.Parameter(zeros.clone())
+            self.register_buffer(f"zero {shape}", zeros, persistent=False)
 
     def initialize(self, x: Tensor, counts: Tensor | None = None) -> None:
         """Starts every format from the range that loses least of ``x``.

@@ -26,7 +26,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
-        self.counts = torch.zeros(BINS)
+        self.counts = torch.zeros(BINS, dtype=torch.float32)
 
     def add(self, values: Tensor) -> None:
         """Counts ``values``, of any shape.
@@ -54,7 +54,7 @@ class Histogram:
     def centers(self) -> Tensor:
         """The middle of each bin, float32 [BINS]; the outermost bins stand for the ends of the range."""
         low, high = self._range
-        edges = torch.linspace(low, high, BINS + 1)
+        edges = torch.linspace(low, high, BINS + 1, dtype=torch.float32)
         centers = (edges[1:] + edges[:-1]) / 2
         centers[0], centers[-1] = low, high
         return centers
@@ -82,7 +82,7 @@ def search_range(x: Tensor, fmt: Format, counts: Tensor | None = None) -> tuple[
         x, counts = _histograms(x)
     x = x.contiguous()
     counts = counts.detach().to("cpu", torch.float32).reshape(x.shape).contiguous() if counts is not None else None
-    scale, zero_point = torch.empty(shape), torch.empty(shape)
+    scale, zero_point = (torch.empty(shape, dtype=torch.float32) for _ in range(2))
     _kernels.range_search(
         x.data_ptr(),
         counts.data_ptr() if counts is not None else 0,

@@ -60,7 +60,7 @@ class Subnet(Mapping[str, LayerFormat]):
         """Reads what ``save`` wrote; raises InputError, naming the file, if it is not a subnet."""
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:  # the last from JSON that nests too deep
             raise InputError(f"{path}: cannot be read as a subnet ({e})") from e
         except InputError as e:
             raise InputError(f"{path}: {e}") from e

@@ -199,9 +199,10 @@ def _apart(tensor: Tensor) -> Tensor:
 
 def load_tied(supernet: Supernet, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Loads what ``without_aliases`` left; raises RunError, naming the file, if it does not fit."""
-    aliases = _aliases(supernet.state_dict())
-    complete = dict(tensors) | {name: tensors[first] for name, first in aliases.items() if first in tensors}
-    try:
-        supernet.load_state_dict(complete)
-    except RuntimeError as e:
-        raise RunError(f"{path}: does not fit the model ({e})") from e
+    state = supernet.state_dict()
+    complete = dict(tensors) | {name: tensors[first] for name, first in _aliases(state).items() if first in tensors}
+    expected, given = ({(name, tuple(t.shape)) for name, t in tensors.items()} for tensors in (state, complete))
+    if expected != given:  # refused here, as load_state_dict first loads what does fit
+        odd = sorted({name for name, _ in expected ^ given})
+        raise RunError(f"{path}: does not fit the model: missing, unknown or of another shape is {', '.join(odd)}")
+    supernet.load_state_dict(complete)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from eqnet.checkpoint import Checkpoint, Log, restore_optimizer
 from eqnet.data import Shuffled, batches, length
 from eqnet.errors import EqnetError
+from eqnet.interrupts import deferred
 from eqnet.losses import guided, weight_distribution
 from eqnet.randomness import seeded
 from eqnet.supernet import Supernet
@@ -174,45 +175,51 @@ def train(
     optimizer = make_optimizer(supernet, options)
     restore_optimizer(optimizer, state)
     log = Log(folder / "training.jsonl", first) if folder is not None and keep else None
-    saved = time.monotonic()
+    saved, done = time.monotonic(), first
     own = [indices[rank::processes] for indices in plan.steps(first, total)]
     supernet.train()
     try:
         data = batches(task.train, own, device, seed=options.seed, first=first, workers=task.workers)
         for step, (inputs, targets) in enumerate(data, start=first):
-            _set_rates(optimizer, _schedule(step / total, options.warmup))
-            rng = np.random.default_rng([options.seed, step])
-            optimizer.zero_grad(set_to_none=True)
-            with seeded(options.seed, step, rank):  # dropout and the like
-                losses = sandwich_step(
-                    supernet,
-                    inputs,
-                    targets,
-                    task.loss,
-                    rng,
-                    sandwich=options.sandwich,
-                    wdr=options.wdr,
-                    guidance=options.guidance,
-                    autocast=accelerator.autocast if accelerator else nullcontext,
-                )
-            if processes > 1:
-                _average_gradients(optimizer, accelerator)
-            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], options.clip)
-            optimizer.step()
-            values = {name: value.item() for name, value in losses.items()}
-            for name, value in values.items():
-                if not math.isfinite(value):
-                    raise EqnetError(
-                        f"step {step}: the loss '{name}' is {value}; lower the learning rate "
-                        f"({options.learning_rate:g}) or check the training data"
+            with deferred():  # Ctrl-C ends the training between two steps
+                _set_rates(optimizer, _schedule(step / total, options.warmup))
+                rng = np.random.default_rng([options.seed, step])
+                optimizer.zero_grad(set_to_none=True)
+                with seeded(options.seed, step, rank):  # dropout and the like
+                    losses = sandwich_step(
+                        supernet,
+                        inputs,
+                        targets,
+                        task.loss,
+                        rng,
+                        sandwich=options.sandwich,
+                        wdr=options.wdr,
+                        guidance=options.guidance,
+                        autocast=accelerator.autocast if accelerator else nullcontext,
                     )
-            if log is not None:
-                log.add({"step": step + 1, "epoch": (step + 1) / plan.steps_per_epoch, **values})
-            due = time.monotonic() - saved > options.checkpoint_every
-            if checkpoint is not None and keep and (due or step + 1 == total):
-                checkpoint.save(supernet, optimizer, step + 1)
-                saved = time.monotonic()
+                if processes > 1:
+                    _average_gradients(optimizer, accelerator)
+                torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], options.clip)
+                optimizer.step()
+                values = {name: value.item() for name, value in losses.items()}
+                for name, value in values.items():
+                    if not math.isfinite(value):
+                        raise EqnetError(
+                            f"step {step}: the loss '{name}' is {value}; lower the learning rate "
+                            f"({options.learning_rate:g}) or check the training data"
+                        )
+                if log is not None:
+                    log.add({"step": step + 1, "epoch": (step + 1) / plan.steps_per_epoch, **values})
+                done = step + 1
+                due = time.monotonic() - saved > options.checkpoint_every
+                if checkpoint is not None and keep and (due or step + 1 == total):
+                    checkpoint.save(supernet, optimizer, step + 1)
+                    saved = time.monotonic()
             yield Progress(step + 1, total, values)
+    except (KeyboardInterrupt, GeneratorExit):  # between two steps: nothing that was learnt is lost
+        if checkpoint is not None and keep:
+            checkpoint.save(supernet, optimizer, done)
+        raise
     finally:
         supernet.activate(None)
         if log is not None:

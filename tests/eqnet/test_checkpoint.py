@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         header = file.metadata()
     del tensors["supernet.model.middle.weight"]
     save_file(tensors, path, header)
-    with pytest.raises(RunError, match=r"(?s)does not fit the model .*middle\.weight"):
+    with pytest.raises(RunError, match=r"(?s)does not fit the model.*middle\.weight"):
         Checkpoint(path, IDENTITY).restore(made()[0])
 
 
@@ -186,3 +187,24 @@ def test_every_line_is_there_at_once(tmp_path: Path) -> None:
     log.add({"step": 1})
     assert logged(tmp_path / "log") == [1], "a killed process loses none"
     log.close()
+
+
+def add_nine(log: Log) -> None:
+    for number in range(1, 10):
+        log.add({"step": number})
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
+    path = tmp_path / "log"
+    log, before = Log(path, 0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, before[1]))
+    try:
+        with pytest.raises(RunError, match="free some space") as raised:
+            add_nine(log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.close()
+    assert str(path) in str(raised.value)
+    write(path, 3, 5)
+    assert logged(path) == [1, 2, 3, 4, 5], "the line that did not fit is dropped"

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -50,6 +51,27 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_logged_once(tmp_path
     assert steps_in(tmp_path) == [1, 2, 3, 4, 5, 6]
     assert trained(task(), seldom, tmp_path).fingerprint() == whole
     assert steps_in(tmp_path) == list(range(1, STEPS + 1))
+
+
+def test_interrupted_it_keeps_the_step_that_it_was_in(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a step lets it end, so that the same command goes on from there."""
+    whole = trained(task(), OPTIONS).fingerprint()
+    calls = 0
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1  # three subnets a step
+        if calls == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+        return nn.functional.cross_entropy(outputs, targets)
+
+    seldom = replace(OPTIONS, checkpoint_every=1e9)
+    with pytest.raises(KeyboardInterrupt):
+        trained(replace(task(), loss=loss), seldom, tmp_path)
+    assert steps_in(tmp_path) == [1, 2, 3, 4]
+    made = supernet(task())
+    assert next(iter(eqnet.train(made, task(), seldom, tmp_path))).step == 5
+    assert trained(task(), seldom, tmp_path).fingerprint() == whole
 
 
 def test_a_finished_training_does_no_step_and_gives_the_trained_weights(tmp_path: Path) -> None:
