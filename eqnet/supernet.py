@@ -204,5 +204,5 @@ def load_tied(supernet: Supernet, tensors: Mapping[str, Tensor], path: str | Pat
     expected, given = ({(name, tuple(t.shape)) for name, t in tensors.items()} for tensors in (state, complete))
     if expected != given:  # refused here, as load_state_dict first loads what does fit
         odd = sorted({name for name, _ in expected ^ given})
-        raise RunError(f"{path}: does not fit the model: missing, unknown or of another shape is {', '.join(odd)}")
+        raise RunError(f"{path}: does not fit the model (missing, unknown or of another shape: {', '.join(odd)})")
     supernet.load_state_dict(complete)
