@@ -152,7 +152,7 @@ def test_a_shared_weight_is_stored_once_for_each_way_it_is_read(
     generator: torch.Generator,
 ) -> None:
     model = Shared(first(), second())
-    x = torch.randn(2, model.first.in_channels, 8, generator=generator)  # type: ignore[arg-type]
+    x = torch.randn(2, model.first.in_channels, 8, generator=generator)  # type: ignore[call-overload]
     made = eqnet.elasticize(model, Choices.parse("w=3:channel:sym a=8:asym edge=none"), x)
     made.calibrate([x])
     assert torch.equal(made(x), model(x))
