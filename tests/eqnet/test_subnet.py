@@ -42,7 +42,11 @@ def test_equal_subnets_hash_alike_in_any_order() -> None:
         ('{"fc": {"weight": "int9:tensor", "activation": null}}', "layer 'fc'"),
         ('{"fc": {"weight": "int4:tensor"}}', "layer 'fc'"),
         ("\x00", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"fc": {"weight": "int4:tensor", "activation": 8}}', "layer 'fc'"),
+        (f'{{"fc": {{"weight": "int{"4" * 5000}:tensor", "activation": null}}}}', "layer 'fc'"),
     ],
+    ids=["cut off", "a list", "a number", "nine bits", "no key", "binary", "too deep", "a width", "too long"],
 )
 def test_what_is_no_subnet_is_refused_with_the_file(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "subnet.json"

@@ -160,3 +160,23 @@ def test_a_bad_file_is_refused_by_name(supernet: Supernet, tmp_path: Path, damag
     with pytest.raises(RunError, match=r"supernet\.safetensors"):
         supernet.restore(path)
     assert supernet.fingerprint() == before
+
+
+def test_a_file_of_another_model_with_the_same_space_changes_nothing(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.fc, self.name = nn.Linear(3, 2), name
+            self.register_parameter(name, nn.Parameter(torch.ones(2)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.fc(x) * self.get_parameter(self.name)
+            return y
+
+    first, second = (eqnet.elasticize(Scaled(name), None, torch.zeros(1, 3)) for name in ("gain", "scale"))
+    assert first.space.fingerprint() == second.space.fingerprint()
+    first.save(tmp_path / "first")
+    before = second.fingerprint()
+    with pytest.raises(RunError, match=r"first: does not fit the model .*model\.gain, model\.scale"):
+        second.restore(tmp_path / "first")
+    assert second.fingerprint() == before
