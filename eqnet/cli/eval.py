@@ -33,6 +33,8 @@ def evaluate(run: Path, subnet: Path | None, uniform: int | None, data: str, as_
     if subnet is not None and uniform is not None:
         raise click.UsageError("give either --subnet or --uniform")
     path = subnet or run / "subnet.json"
+    if subnet is None and uniform is None and not path.exists():
+        raise InputError(f"{run}: holds no search result; run eqnet search --out {run} first, or give --uniform")
     chosen = None if uniform is not None else Subnet.load(path)
     with progress() as report, Run.reopen(run) as opened:
         opened.train(accelerator_for("auto", "fp32"), report)
