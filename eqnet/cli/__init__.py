@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -30,6 +31,8 @@ for command in (train, search, evaluate, inspect, targets):
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 bad input, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the letter τ loses that letter, not the figures
     try:
         status = cli.main(arguments, standalone_mode=False)
     except EqnetError as e:

@@ -25,10 +25,10 @@ def _read_config(context: click.Context, _parameter: click.Parameter, path: Path
         return
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as e:
+    except (OSError, ValueError) as e:  # the latter if it is no TOML, or no text
         raise InputError(f"{path}: cannot be read as TOML ({e})") from e
     known = {
-        option.removeprefix("--"): parameter.name
+        option.removeprefix("--"): parameter
         for parameter in context.command.params
         for option in parameter.opts
         if option.startswith("--") and parameter.name not in ("config", "help")
@@ -36,7 +36,10 @@ def _read_config(context: click.Context, _parameter: click.Parameter, path: Path
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise InputError(f"{path}: unknown option '{unknown[0]}'; there are {', '.join(sorted(known))}")
-    context.default_map = {str(known[name]): value for name, value in table.items()}
+    context.default_map = {}
+    for name, value in table.items():
+        one_of_several = known[name].multiple and not isinstance(value, list)
+        context.default_map[str(known[name].name)] = [value] if one_of_several else value
 
 
 def config_option(command: F) -> F:

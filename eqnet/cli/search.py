@@ -46,7 +46,8 @@ def search(
     """Find the best mixed precision under a budget.
 
     Trains the task's supernet (or goes on with it), measures sampled subnets, learns to predict the others, searches
-    and verifies. What a run folder holds already is used again: another budget takes seconds.
+    and verifies. What a run folder holds already is used again: another budget takes seconds. Under torchrun all
+    processes train; the first one searches.
     """
     parsed = parse_budgets(budgets)
     if not parsed and not pareto:
@@ -54,9 +55,11 @@ def search(
     engine = load_target(target) if target is not None else None
     settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
     accelerator = accelerator_for(options["device"], options["precision"])
-    with progress() as report, opened(options, accelerator) as run:
+    with progress(quiet=not accelerator.is_main_process) as report, opened(options, accelerator) as run:
         Problem.of(run.supernet.space, parsed, engine)  # refuses what cannot be met before anything is trained
         run.train(accelerator, report)
+        if not accelerator.is_main_process:
+            return
         data = find(
             run.supernet,
             run.task,

@@ -357,17 +357,24 @@ def test_options_come_from_a_file_and_the_command_line_overrides_them(eqnet: Com
     _refused(eqnet("search", "--config", config), "budget '1bit'")
     _refused(eqnet("search", "--config", config, "--budget", "9bit"), "budget '9bit'")
     _refused(eqnet("search", "--budget", "10B", "--config", config), "budget '10B' cannot be met")
+    config.write_text(f'task = "{TASKS}:quadrants"\nbudget = "9bit"\n')
+    _refused(eqnet("search", "--config", config), "budget '9bit'")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("bugdet = 3\n", "unknown option 'bugdet'"), ("budget = [", "cannot be read as TOML"), (None, "cannot be read")],
-    ids=["unknown-option", "no-toml", "no-file"],
+    [
+        (b"bugdet = 3\n", "unknown option 'bugdet'"),
+        (b"budget = [", "cannot be read as TOML"),
+        (b"PK\xff\xfe", "cannot be read as TOML"),
+        (None, "cannot be read"),
+    ],
+    ids=["unknown-option", "no-toml", "no-text", "no-file"],
 )
 def test_unusable_file_of_options_is_refused_by_name(
-    eqnet: Command, tmp_path: Path, content: str | None, message: str
+    eqnet: Command, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     config = tmp_path / "config.toml"
     if content is not None:
-        config.write_text(content)
+        config.write_bytes(content)
     _refused(eqnet("search", "--config", config), str(config), message)
