@@ -13,12 +13,12 @@ from torch.nn.utils import parametrize
 
 from eqnet.choices import Choices
 from eqnet.errors import InputError, ModelError
-from eqnet.layers import ELASTIC, Elastic, ElasticEmbedding
+from eqnet.layers import ELASTIC, Elastic, ElasticConv2d, ElasticEmbedding
 from eqnet.layers.base import check_parameters
 from eqnet.quantizer import Quantizer
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
-from eqnet.tracing import ExampleInputs, Trace, trace
+from eqnet.tracing import ExampleInputs, Trace, call, evaluating, trace
 
 FUSED_BY_ENGINES: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj"),
@@ -71,6 +71,7 @@ def elasticize(
     space = _space(choices, paths, seen, model, _unions(paths, tied))
     elastic = {path: ELASTIC[type(module)].convert(module, path) for path, module in paths.items()}
     _attach_quantizers(elastic, space)
+    _try_channels_last(model, example_inputs)
     return Supernet(model, space, elastic, left_alone)
 
 
@@ -206,6 +207,21 @@ def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> 
     state = model.state_dict(keep_vars=True).values()  # without buffers that are made anew, such as masks
     kept = {id(t): t for t in state if isinstance(t, torch.Tensor) and id(t) not in gone}
     return total + sum(t.numel() * t.element_size() for t in kept.values())
+
+
+def _try_channels_last(model: nn.Module, example_inputs: ExampleInputs) -> None:
+    """Lets 2-d convolutions compute channels-last, unless the model then fails, as one that takes views may."""
+    convolutions = [module for module in model.modules() if isinstance(module, ElasticConv2d)]
+    if not any(convolution.weight.device.type == "cpu" for convolution in convolutions):
+        return
+    for convolution in convolutions:
+        convolution.channels_last = True
+    try:
+        with evaluating(model), torch.no_grad():
+            call(model, example_inputs)
+    except RuntimeError:
+        for convolution in convolutions:
+            convolution.channels_last = False
 
 
 def _attach_quantizers(elastic: dict[str, Elastic], space: ElasticSpace) -> None:

@@ -78,7 +78,7 @@ def _fake_quantize_reference(
     s = _expand(scale, cols, group_size)
     z = _expand(zero_point.round().clamp(qmin, qmax), cols, group_size)
     codes = ((x.reshape(scale.shape[0], cols) / s).round() + z).clamp(qmin, qmax)
-    return ((codes - z) * s).reshape(x.shape)
+    return _like(x, scale).copy_(((codes - z) * s).reshape(x.shape))
 
 
 def _fake_quantize_backward_reference(
@@ -97,23 +97,32 @@ def _fake_quantize_backward_reference(
     grad_scale = g * torch.where(inside, ratio.round() - ratio, bounded - z)
     grad_zero_point = torch.where(inside, 0, -s * g)
     return (
-        torch.where(inside, g, 0).reshape(x.shape),
+        _like(x, scale).copy_(torch.where(inside, g, 0).reshape(x.shape)),
         _per_group_sum(grad_scale, groups, group_size),
         _per_group_sum(grad_zero_point, groups, group_size),
     )
 
 
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
-    for tensor in tensors:
-        if tensor.dtype != torch.float32:
-            raise TypeError(f"fake_quantize: expected float32, got {tensor.dtype}")
-    return [tensor.contiguous() for tensor in tensors]
+def _like(x: Tensor, scale: Tensor) -> Tensor:
+    """An empty tensor for values like ``x``: in the order in memory that ``x`` has if all share one scale."""
+    return torch.empty_like(x, memory_format=torch.preserve_format if scale.numel() == 1 else torch.contiguous_format)
+
+
+def _ordered(x: Tensor, like: Tensor) -> Tensor:
+    """``x`` in the order in memory of ``like``, which has no gaps."""
+    return _float32(x) if x.stride() == like.stride() else torch.empty_like(like).copy_(_float32(x))
+
+
+def _float32(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise TypeError(f"fake_quantize: expected float32, got {x.dtype}")
+    return x
 
 
 def _fake_quantize_cpu(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int) -> Tensor:
-    x, scale, zero_point = _contiguous(x, scale, zero_point)
     cols = _columns(x, scale, zero_point, group_size)
-    y = torch.empty_like(x)
+    y = _like(x, scale)
+    x, scale, zero_point = _ordered(x, y), _float32(scale.contiguous()), _float32(zero_point.contiguous())
     _kernels.fake_quantize(
         x.data_ptr(),
         scale.data_ptr(),
@@ -131,13 +140,14 @@ def _fake_quantize_cpu(x: Tensor, scale: Tensor, zero_point: Tensor, group_size:
 def _fake_quantize_backward_cpu(
     grad: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, x, scale, zero_point = _contiguous(grad, x, scale, zero_point)
     if grad.shape != x.shape:
         raise ValueError(f"fake_quantize: gradient of shape {tuple(grad.shape)} for x of shape {tuple(x.shape)}")
     cols = _columns(x, scale, zero_point, group_size)
+    scale, zero_point = _float32(scale.contiguous()), _float32(zero_point.contiguous())
+    gradients = _like(x, scale), torch.zeros_like(scale), torch.zeros_like(zero_point)
     if not x.numel():
-        return torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(zero_point)
-    gradients = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(zero_point)
+        return gradients
+    grad, x = _ordered(grad, gradients[0]), _ordered(x, gradients[0])
     _kernels.fake_quantize_backward(
         grad.data_ptr(),
         x.data_ptr(),
@@ -172,7 +182,7 @@ torch.library.register_autograd("eqnet::fake_quantize", _backward, setup_context
 
 
 def _fake_quantize_shape(x: Tensor, scale: Tensor, zero_point: Tensor, group_size: int, qmin: int, qmax: int) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return _like(x, scale)
 
 
 def _fake_quantize_backward_shape(
@@ -180,7 +190,7 @@ def _fake_quantize_backward_shape(
 ) -> tuple[Tensor, Tensor, Tensor]:
     like = torch.contiguous_format
     return (
-        torch.empty_like(x, memory_format=like),
+        _like(x, scale),
         torch.empty_like(scale, memory_format=like),
         torch.empty_like(zero_point, memory_format=like),
     )

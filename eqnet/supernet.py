@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map_only
 
 from eqnet.errors import ModelError, RunError
 from eqnet.files import write_atomically
@@ -47,7 +48,8 @@ class Supernet(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, in the active subnet."""
-        return self.model(*args, **kwargs)
+        # Convolutions may compute channels-last, which is not what a caller expects who takes a view.
+        return tree_map_only(Tensor, Tensor.contiguous, self.model(*args, **kwargs))
 
     @property
     def active(self) -> Subnet | None:

@@ -207,6 +207,23 @@ def test_the_layout_in_memory_does_not_matter(view, generator: torch.Generator) 
     )
 
 
+@pytest.mark.parametrize("scales", [1, 3], ids=["one scale", "a scale a row"])
+def test_channels_last_stays_so_where_one_scale_serves_all(scales: int, generator: torch.Generator) -> None:
+    x, grad = torch.randn(2, 3, 4, 5, 6, generator=generator)
+    arguments = torch.full((scales, 1), 0.1), torch.full((scales, 1), 7.0), x.numel() // scales, 0, 15
+    expected = [fake_quantize(x, *arguments), *torch.ops.eqnet.fake_quantize_backward(grad, x, *arguments)]
+    x, grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
+    found = [fake_quantize(x, *arguments), *torch.ops.eqnet.fake_quantize_backward(grad, x, *arguments)]
+    order = torch.channels_last if scales == 1 else torch.contiguous_format
+    assert all(t.is_contiguous(memory_format=order) for t in found[:2])
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=SUM_TOLERANCE * 15 * grad.abs().sum().item())
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    torch.library.opcheck(torch.ops.eqnet.fake_quantize.default, (x.requires_grad_(), *arguments))
+    torch.library.opcheck(torch.ops.eqnet.fake_quantize_backward.default, (grad, x.detach(), *arguments))
+
+
 @pytest.mark.parametrize("fmt", [f for f in FORMATS if f.granularity.value == "tensor"], ids=str)
 def test_gradients_are_those_of_torch_per_tensor(fmt: Format, generator: torch.Generator) -> None:
     scale, zero_point = parameters(fmt, generator)
