@@ -45,7 +45,7 @@ def alone(task: Task, options: Options) -> dict[int, dict[str, float]]:
     """One network trained for each width alone: one subnet a step, on the labels."""
     found: dict[int, dict[str, float]] = {}
     for bits in WIDTHS:
-        single = trained(task, f"w={bits}:channel:sym a={bits}:asym", replace(options, sandwich=("any",)))
+        single = trained(task, f"w={bits}:channel:sym a={bits}:asym", replace(options, sandwich=(("any", 1.0),)))
         found |= accuracies(single, task, [("channel", True)])
     return found
 

@@ -201,7 +201,7 @@ def test_the_callers_random_state_does_not_matter() -> None:
 
 def test_seeds_and_options_change_the_weights() -> None:
     variants = [{}, {"seed": 1}, {"wdr": 0.0}, {"guidance": 0.0}, {"warmup": 0.0}, {"learning_rate": 1e-4},
-                {"quantizer_rate": 1e-4}, {"clip": 1e-2}, {"sandwich": ("highest", "lowest")}]  # fmt: skip
+                {"quantizer_rate": 1e-4}, {"clip": 1e-2}, {"sandwich": (("lowest", 1.0),)}]  # fmt: skip
     made = {trained(task(), Options(epochs=1, batch_size=8, **options)).fingerprint() for options in variants}
     assert len(made) == len(variants)
 
@@ -238,18 +238,19 @@ def test_the_rate_rises_linearly_and_falls_along_a_cosine(warmup: float, shares:
     assert rates[0] > 0
 
 
-def test_a_step_is_the_sum_of_its_losses() -> None:
+def test_a_step_is_the_weighted_sum_of_its_losses() -> None:
     """Gradients accumulate over the regularization, the labels and the guides, each computed apart here."""
+    sandwich = (("highest", 1.0), ("any", 0.5), ("lowest", 0.25))
     of = task(norm=False)
     made = supernet(of).train()
     x, y = data(8, 5).tensors
-    losses = sandwich_step(made, x, y, nn.functional.cross_entropy, np.random.default_rng(3))
+    losses = sandwich_step(made, x, y, nn.functional.cross_entropy, np.random.default_rng(3), sandwich=sandwich)
     assert set(losses) == {"wdr", "highest", "any", "lowest"}
     found = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
     made.zero_grad()
     rng = np.random.default_rng(3)
     total, guide = eqnet.losses.weight_distribution([made.elastic["3"].weight, made.elastic["7"].weight]), None  # type: ignore[attr-defined]
-    for bits in ("highest", "any", "lowest"):
+    for bits, weight in sandwich:
         made.activate(made.space.draw(rng, bits))
         outputs = made(x)
         value = nn.functional.cross_entropy(outputs, y)
@@ -257,7 +258,7 @@ def test_a_step_is_the_sum_of_its_losses() -> None:
             kl = nn.functional.kl_div(outputs.log_softmax(-1), guide.softmax(-1), reduction="batchmean")
             value = 0.5 * kl + 0.5 * value
         guide = outputs.detach()
-        total = total + value
+        total = total + weight * value
     total.backward()  # type: ignore[no-untyped-call]
     for name, parameter in made.named_parameters():
         assert (parameter.grad is None) == (name not in found)
