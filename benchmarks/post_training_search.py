@@ -33,7 +33,7 @@ def main() -> None:
         for bits, peer in ((b, PEER[network].get(b)) for b in arguments.budgets):
             start = time.perf_counter()
             supernet = elastic(task, arguments.space)
-            settings = Settings(samples=arguments.samples, validation=256, rounds=3, uniform=False)
+            settings = Settings(samples=arguments.samples, validation=256, rounds=3, finalists=2, uniform=False)
             data = search(supernet, task, [Budget.parse(f"{bits}bit")], settings)
             result = data.result
             rows.append(

@@ -37,7 +37,7 @@ def accuracies(supernet: Supernet, task: Task, forms: list[tuple[str, bool]]) ->
     found: dict[int, dict[str, float]] = {}
     for bits in sorted({choice.weight.bits for choice in inner.choices} & set(WIDTHS)):
         subnets = {f"{g} {'sym' if s else 'asym'}": supernet.space.nearest(layer_format(bits, g, s)) for g, s in forms}
-        found[bits] = {form: 100 * judge.measure(subnet).accuracy for form, subnet in subnets.items()}
+        found[bits] = {form: 100 * judge.accuracy(subnet) for form, subnet in subnets.items()}
     return found
 
 

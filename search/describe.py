@@ -55,8 +55,8 @@ def describe(
     test = Judge(supernet, task, task.test)
     uniform = {
         bits: Uniform(
-            validation=validation.measure(subnet).accuracy,
-            test=test.measure(subnet).accuracy,
+            validation=validation.accuracy(subnet),
+            test=test.accuracy(subnet),
             cost=costs.cost(subnet),
         )
         for bits, subnet in compared.items()
@@ -75,9 +75,9 @@ def describe(
         accuracy=Accuracy(
             predicted=_accuracy_at(predicted, found),
             validation=found.validated[found.winner].accuracy,
-            test=test.measure(winner).accuracy,
-            fp32_validation=validation.accuracy(task.model),
-            fp32_test=test.accuracy(task.model),
+            test=test.accuracy(winner),
+            fp32_validation=validation.accuracy_of(task.model),
+            fp32_test=test.accuracy_of(task.model),
             uniform=uniform,
         ),
         quality=Quality(QUALITY, predicted, found.validated[found.winner].divergence),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -42,7 +43,10 @@ class Judge:
             task, device, BATCH_NORM_SAMPLES if samples is None else CALIBRATION_SAMPLES
         )
         self._batches: list[Sequence[Any]] = list(batches(dataset, in_order(dataset, BATCH, samples), device))
-        self._reference = self._outputs(None)
+
+    @cached_property
+    def _reference(self) -> list[Tensor]:
+        return self._outputs(None)
 
     def measure(self, subnet: Mapping[str, LayerFormat] | None) -> Measurement:
         """Divergence and loss, means over the samples, and accuracy of ``subnet`` (floating point if None).
@@ -66,11 +70,19 @@ class Judge:
             raise ModelError("a subnet's outputs hold inf or NaN; check the validation data")
         return Measurement(divergence=mean[0], loss=mean[1], accuracy=mean[2])
 
-    def accuracy(self, model: nn.Module) -> float:
+    def accuracy(self, subnet: Mapping[str, LayerFormat] | None) -> float:
+        """Accuracy alone, which needs no outputs in floating point beside those of ``subnet``."""
+        return self._accuracy(self._outputs(subnet))
+
+    def accuracy_of(self, model: nn.Module) -> float:
         """Accuracy of another model, just as it is, on the same samples; the model itself is left as it was."""
         copied = copy.deepcopy(model).to(next(self._supernet.parameters()).device).eval()
         with torch.no_grad():
-            scores = [self._task.metric(copied(inputs), targets).float() for inputs, targets in self._batches]
+            return self._accuracy(copied(inputs) for inputs, _ in self._batches)
+
+    def _accuracy(self, outputs: Iterable[Tensor]) -> float:
+        pairs = zip(outputs, self._batches, strict=True)
+        scores = [self._task.metric(found, targets).double() for found, (_, targets) in pairs]
         return torch.cat(scores).mean().item()
 
     def _outputs(self, subnet: Mapping[str, LayerFormat] | None) -> list[Tensor]:

@@ -75,7 +75,9 @@ def test_uniform_networks_are_measured_and_priced(data: ReportData, supernet: Su
     for bits in (2, 5):
         found = data.result.accuracy.uniform[bits]
         subnet = uniform_subnets(Problem.of(supernet.space, [Budget.parse("4bit")]))[bits]
-        assert (found.validation, found.test) == tuple(judge.measure(subnet).accuracy for judge in judges)
+        assert (found.validation, found.test) == pytest.approx(
+            tuple(judge.measure(subnet).accuracy for judge in judges)
+        )
         assert found.cost == CostModel(supernet.space).cost(subnet)
         assert found.cost.code_bits == bits
 

@@ -22,6 +22,7 @@ def test_divergence_loss_and_accuracy_are_means_over_all_samples() -> None:
     with torch.no_grad(), supernet.running(subnet):
         outputs = supernet(x)
     reference = task.model(x).detach()
+    assert Judge(supernet, task, task.validation).accuracy(subnet) == pytest.approx(found.accuracy)
     assert found.accuracy == pytest.approx((outputs.argmax(1) == y).double().mean().item())
     assert found.loss == pytest.approx(F.cross_entropy(outputs, y).item(), rel=1e-5)
     expected = F.kl_div(outputs.log_softmax(1), reference.softmax(1), reduction="batchmean").item()
@@ -59,6 +60,6 @@ def test_another_model_is_judged_as_it_is_and_left_so() -> None:
     task = replace(small_task(), validation=points(300, 1))
     x, y = points(300, 1).tensors
     model = torch.nn.Sequential(task.model, torch.nn.Dropout(0.9)).train()
-    found = Judge(small_supernet(task), task, task.validation).accuracy(model)
+    found = Judge(small_supernet(task), task, task.validation).accuracy_of(model)
     assert found == pytest.approx((task.model(x).argmax(1) == y).double().mean().item())
     assert model.training
