@@ -208,7 +208,7 @@ def train(
                 for name, value in values.items():
                     if not math.isfinite(value):
                         raise EqnetError(
-                            f"step {step}: the loss '{name}' is {value}; lower the learning rate "
+                            f"step {step + 1}: the loss '{name}' is {value}; lower the learning rate "
                             f"({options.learning_rate:g}) or check the training data"
                         )
                 if log is not None:

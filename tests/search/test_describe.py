@@ -16,7 +16,7 @@ from eqnet.search.measure import Judge
 from eqnet.search.problem import Problem
 from eqnet.search.result import ReportData
 from eqnet.space import Layer
-from tests.search.small import small_supernet, small_task, space
+from tests.search.small import space
 
 LAYERS = [Layer(name, "Linear", 8, 16, 128, 16) for name in ("first", "middle", "last")]
 
@@ -43,16 +43,6 @@ def test_only_widths_that_every_inner_layer_has_are_compared() -> None:
     found = uniform("w=2,4:channel:sym a=8:asym edge=8", edges=["first", "last"])
     assert list(found) == [2, 4]
     assert [found[2][name].weight.bits for name in ("first", "middle", "last")] == [8, 2, 8]
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return small_task()
-
-
-@pytest.fixture(scope="module")
-def supernet(task: Task) -> Supernet:
-    return small_supernet(task)
 
 
 @pytest.fixture(scope="module")

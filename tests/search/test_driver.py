@@ -21,7 +21,7 @@ from eqnet.search.cost import CostModel
 from eqnet.search.driver import Settings, search
 from eqnet.search.measure import Judge
 from eqnet.search.result import SearchResult
-from tests.search.small import small_supernet, small_task
+from tests.search.small import small_supernet
 
 QUICK = Settings(samples=30, validation=64, rounds=2, verified=4)
 
@@ -39,16 +39,6 @@ class CountedReads(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         self.reads.append(index)
         return self.data[index]  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def task() -> Task:
-    return small_task()
-
-
-@pytest.fixture(scope="module")
-def supernet(task: Task) -> Supernet:
-    return small_supernet(task)
 
 
 @pytest.fixture(scope="module")
