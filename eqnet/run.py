@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class Plan:
         space: as ``Choices.parse`` reads it.
         epochs: of supernet training; the task's own if None.
         seed: of everything that is drawn.
+        precision: arithmetic of the training passes, ``fp32`` or ``bf16``.
     """
 
     task: str = "digits"
     space: str = "default"
     epochs: int | None = None
     seed: int = 0
+    precision: str = "fp32"
 
 
 class Run:
@@ -82,10 +84,16 @@ class Run:
         choices = Choices.parse(plan.space)
         self._lock = None if shared else RunLock(folder)
         try:
-            self._manifest: dict[str, Any] = {"version": 1, "task": plan.task, "space": str(choices), "seed": plan.seed}
+            self._manifest: dict[str, Any] = {
+                "version": 1,
+                "task": plan.task,
+                "space": str(choices),
+                "seed": plan.seed,
+                "precision": plan.precision,
+            }
             self._check()
             self.task: Task = load_task(plan.task, cache=folder / "float", seed=plan.seed)
-            self.plan = Plan(plan.task, plan.space, self.task.epochs if plan.epochs is None else plan.epochs, plan.seed)
+            self.plan = replace(plan, epochs=self.task.epochs if plan.epochs is None else plan.epochs)
             self.supernet: Supernet = elasticize(self.task.model, choices, self.task.example_inputs()).to(device)
             self.options = Options(
                 epochs=self.plan.epochs or 0,
@@ -113,7 +121,7 @@ class Run:
         path = folder / MANIFEST
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            plan = Plan(found["task"], found["space"], found["training"]["epochs"], found["seed"])
+            plan = Plan(found["task"], found["space"], found["training"]["epochs"], found["seed"], found["precision"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise RunError(f"{folder}: holds no run of eqnet ({e!r}); make one with eqnet train or eqnet search") from e
         return cls(folder, plan, device=device)

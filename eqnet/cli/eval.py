@@ -37,7 +37,7 @@ def evaluate(run: Path, subnet: Path | None, uniform: int | None, data: str, as_
         raise InputError(f"{run}: holds no search result; run eqnet search --out {run} first, or give --uniform")
     chosen = None if uniform is not None else Subnet.load(path)
     with progress() as report, Run.reopen(run) as opened:
-        opened.train(accelerator_for("auto", "fp32"), report)
+        opened.train(accelerator_for("auto", opened.plan.precision), report)
         if chosen is None:
             width = int(uniform or MAX_BITS)
             chosen = opened.supernet.space.nearest(

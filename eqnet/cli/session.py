@@ -39,7 +39,7 @@ def opened(options: Mapping[str, Any], accelerator: Any) -> Iterator[Run]:
 
     The main process goes first, so that what it prepares (the folder, a pretrained model) is there for the others.
     """
-    plan = Plan(options["task"], options["space"], options["epochs"], options["seed"])
+    plan = Plan(options["task"], options["space"], options["epochs"], options["seed"], options["precision"])
     folder = options["out"] or Path("runs") / default_name(plan.task)
     with accelerator.main_process_first():
         if accelerator.is_main_process and options["fresh"]:

@@ -73,6 +73,10 @@ def test_train_in_bf16(eqnet: Command, small_task: str, finished_run: Path, tmp_
     for name in ("highest", "any", "lowest"):
         assert rough[name] != exact[name]
         assert rough[name] == pytest.approx(exact[name], rel=BF16)
+    ended = eqnet("eval", tmp_path / "run", "--uniform", "8")
+    assert ended.status == 0, ended.err
+    ended = eqnet("train", "--task", small_task, "--out", tmp_path / "run")
+    assert "holds a run with precision 'bf16', not 'fp32'" in ended.err
 
 
 def test_train_under_torchrun_gives_the_weights_of_one_process(eqnet: Command, tmp_path: Path) -> None:

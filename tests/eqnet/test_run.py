@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,10 @@ def test_a_trained_run_is_reopened_as_it_was(tmp_path: Path) -> None:
         (Plan(TASK, "w=2-7:channel:sym a=8:asym", 1, 3), "holds a run with space"),
         (Plan(TASK, PLAN.space, 1, 4), "holds a run with seed 3, not 4"),
         (Plan(TASK, PLAN.space, 2, 3), "another training"),
+        (replace(PLAN, precision="bf16"), "holds a run with precision 'fp32', not 'bf16'"),
         (Plan("digits", PLAN.space, 1, 3), "holds a run with task"),
     ],
-    ids=["space", "seed", "epochs", "task"],
+    ids=["space", "seed", "epochs", "precision", "task"],
 )
 def test_a_folder_of_another_run_is_refused(tmp_path: Path, plan: Plan, message: str) -> None:
     Run(tmp_path, PLAN).close()

@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_remedy(tmp_path: 
     of = task()
     broken = Task("broken", of.model, of.train, of.validation, of.test, batch_size=8, loss=loss)
     made = supernet(of)
-    with pytest.raises(EqnetError, match=f"step 2: the loss 'any' is {value}; lower the learning rate"):
+    with pytest.raises(EqnetError, match=f"step 3: the loss 'any' is {value}; lower the learning rate"):
         list(eqnet.train(made, broken, OPTIONS, tmp_path))
     assert made.active is None
     saved = load_file(tmp_path / "checkpoint.safetensors")
