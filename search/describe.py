@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 
 import numpy as np
@@ -64,6 +64,7 @@ def describe(
     additive = found.predictor.additive
     assert additive is not None, "the last round fitted it"
     predicted = float(np.exp(found.predictor.predict(np.array([found.winner]))[0]))
+    accuracy_at = _accuracy_curve(found)
     result = SearchResult(
         task=task.name,
         budget=tuple(
@@ -73,7 +74,7 @@ def describe(
         subnet=winner,
         cost=costs.cost(winner),
         accuracy=Accuracy(
-            predicted=_accuracy_at(predicted, found),
+            predicted=accuracy_at(predicted),
             validation=found.validated[found.winner].accuracy,
             test=test.accuracy(winner),
             fp32_validation=validation.accuracy_of(task.model),
@@ -95,6 +96,7 @@ def describe(
                 subnet=space.subnet(key),
                 cost=costs.cost(key),
                 predicted=float(np.exp(value)),
+                predicted_accuracy=accuracy_at(float(np.exp(value))),
                 validation=found.validated[key].accuracy if key in found.validated else None,
             )
             for key, value in found.front
@@ -140,14 +142,17 @@ def uniform_subnets(problem: Problem) -> dict[int, Subnet]:
     return subnets
 
 
-def _accuracy_at(divergence: float, found: Found) -> float:
-    """The accuracy that a divergence goes with: a falling curve through the measured subnets (isotonic regression)."""
+def _accuracy_curve(found: Found) -> Callable[[float], float]:
+    """From a divergence to the accuracy that goes with it: a falling curve through the measured subnets.
+
+    It is fitted by isotonic regression.
+    """
     from sklearn.isotonic import IsotonicRegression
 
     measured = list(found.measured.values())
     curve = IsotonicRegression(increasing=False, out_of_bounds="clip")
     curve.fit([m.divergence for m in measured], [m.accuracy for m in measured])
-    return float(curve.predict([divergence])[0])
+    return lambda divergence: float(curve.predict([divergence])[0])
 
 
 def _layers(supernet: Supernet, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:

@@ -82,7 +82,7 @@ class Judge:
 
     def _accuracy(self, outputs: Iterable[Tensor]) -> float:
         pairs = zip(outputs, self._batches, strict=True)
-        scores = [self._task.metric(found, targets).double() for found, (_, targets) in pairs]
+        scores = [self._task.metric(found, targets).cpu().double() for found, (_, targets) in pairs]
         return torch.cat(scores).mean().item()
 
     def _outputs(self, subnet: Mapping[str, LayerFormat] | None) -> list[Tensor]:

@@ -13,7 +13,8 @@
     predictor   {kendall_tau, pearson, rmse, held_out, measured, baseline: {kendall_tau, pearson, rmse}}
     layers      [{name, kind, weights, weight_format, activation_format, bytes,
                   sensitivity: {"2": ..., ... "8": ...}}, ...], in the order in which they run
-    front       [{subnet, cost, predicted, validation}, ...]: the Pareto front; validation is null if not measured
+    front       [{subnet, cost, predicted, predicted_accuracy, validation}, ...]: the Pareto front; validation is null
+                if not measured
     search      {generations, exact_optimum, best, rounds}
     seed        of everything that was drawn
     versions    {eqnet, numpy, python, torch, ...}
@@ -170,11 +171,18 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One subnet of the Pareto front: its predicted quality, and its accuracy if it was measured."""
+    """One subnet of the Pareto front.
+
+    Attributes:
+        predicted: its quality.
+        predicted_accuracy: what such a quality goes with.
+        validation: its accuracy on all validation data, if it was measured.
+    """
 
     subnet: Subnet
     cost: Cost
     predicted: float
+    predicted_accuracy: float
     validation: float | None = None
 
 

@@ -135,7 +135,7 @@ def make_report_data(
             for i, name in enumerate(names)
         ),
         front=tuple(
-            FrontPoint(Subnet(formats(b)), cost(b), divergence(b), accuracy(b) if i != 1 else None)
+            FrontPoint(Subnet(formats(b)), cost(b), divergence(b), accuracy(b), accuracy(b) if i != 1 else None)
             for i, b in enumerate(front)
         ),
         search=SearchSummary(generations=300, exact_optimum=optimum, best=optimum - 0.03, rounds=3),

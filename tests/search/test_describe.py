@@ -104,6 +104,9 @@ def test_the_predicted_accuracy_is_among_those_measured(data: ReportData) -> Non
     accuracies = [accuracy for *_, accuracy in data.measured]
     assert data.result.accuracy.predicted is not None
     assert min(accuracies) <= data.result.accuracy.predicted <= max(accuracies)
+    front = [point.predicted_accuracy for point in data.result.front]
+    assert min(accuracies) <= front[0] < front[-1] <= max(accuracies)
+    assert front == sorted(front), "along the front the divergence falls"
 
 
 def test_packages_and_their_versions_are_named(data: ReportData) -> None:

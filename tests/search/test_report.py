@@ -20,6 +20,7 @@ from eqnet.formats import MAX_BITS, MIN_BITS
 from eqnet.search.report import write_report
 from eqnet.search.report.figures import FIGURES
 from eqnet.search.report.figures.bits import draw_bits
+from eqnet.search.report.figures.front import draw_front
 from eqnet.search.report.figures.sensitivity import draw_sensitivity
 from eqnet.search.report.figures.sizes import sizes_of
 from eqnet.search.report.inline import inlined
@@ -142,6 +143,18 @@ def test_sixty_layers_stay_apart(draw: Callable[[ReportData], Figure]) -> None:
     names = [text for text in ("".join(e.itertext()) for e in svg.iter() if e.tag.endswith("}text")) if "." in text]
     assert len(names) == len(set(names)) == 60
     assert max(map(len, names)) <= 32
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(9, ["predicted", "measured"]), (1, ["predicted"])])
+def test_the_front_is_drawn_as_predicted_and_where_it_was_measured(count: int, drawn: list[str]) -> None:
+    data = make_report_data(5)
+    front = [replace(p, validation=p.validation if i < count else None) for i, p in enumerate(data.result.front)]
+    axes = draw_front(replace(data, result=replace(data.result, front=tuple(front)))).axes[0]
+    lines = {str(line.get_label()): line for line in axes.get_lines() if "front" in str(line.get_label())}
+    assert list(lines) == [f"Pareto front, {what}" for what in drawn]
+    bits, percents = lines["Pareto front, predicted"].get_data()
+    assert list(bits) == sorted(p.cost.code_bits for p in front)
+    assert list(percents) == pytest.approx(sorted(100 * p.predicted_accuracy for p in front))
 
 
 def test_one_layer_and_missing_values(tmp_path: Path, five: Path) -> None:

@@ -30,13 +30,14 @@ def draw_front(data: ReportData) -> Figure:
         return float("nan") if value is None else float(value)
 
     cloud = np.array([(x, y) for x, _, y in data.measured], dtype=float).reshape(-1, 2)
+    expected = sorted((cost(p.cost), p.predicted_accuracy) for p in result.front)
     front = sorted((cost(p.cost), p.validation) for p in result.front if p.validation is not None)
     uniform = {bits: (cost(u.cost), u.validation) for bits, u in sorted(result.accuracy.uniform.items())}
     winner = (cost(result.cost), accuracy.validation)
     limits = [b.limit for b in result.budget if b.metric == data.metric]
     floors = [b.limit for b in result.budget if b.metric == "accuracy"]
 
-    every_x = [x for x, _ in [*cloud, *front, *uniform.values(), winner]] + limits
+    every_x = [x for x, _ in [*cloud, *expected, *uniform.values(), winner]] + limits
     factor, symbol = prefix(max(map(abs, every_x))) if metric.prefixed else (1.0, "")
     shown_y = [accuracy.fp32_validation, winner[1], *(y for _, y in front), *floors]
     if len(cloud):
@@ -86,16 +87,18 @@ def draw_front(data: ReportData) -> Figure:
             markeredgewidth=0,
             zorder=2,
         )
-    if front:
-        handles += ax.plot(
-            [x / factor for x, _ in front],
-            [100 * y for _, y in front],
-            "o-",
-            color=style.BLUE,
-            markersize=4,
-            label="Pareto front, measured",
-            zorder=3,
-        )
+    for points, mark, what in ((expected, "--", "predicted"), (front, "o-", "measured")):
+        if len(points) > 1:  # the found network alone is no front
+            handles += ax.plot(
+                [x / factor for x, _ in points],
+                [100 * y for _, y in points],
+                mark,
+                color=style.BLUE,
+                markersize=4,
+                linewidth=1.2,
+                label=f"Pareto front, {what}",
+                zorder=3,
+            )
     if uniform:
         handles += _draw_uniform(ax, uniform, factor, bottom, room)
     if winner[0] == winner[0]:  # not NaN: a weight-only network has no activation bits
