@@ -11,6 +11,7 @@ import numpy as np
 
 from eqnet.errors import BudgetError, InputError
 from eqnet.formats import LayerFormat
+from eqnet.packed.planes import plane_bytes
 from eqnet.search.budget import METRICS, Budget
 from eqnet.search.exact import minimize
 from eqnet.search.result import Cost
@@ -18,25 +19,12 @@ from eqnet.space import ElasticSpace, Layer
 
 Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-PLANES = (8, 4, 2, 1)
-"""Widths of the planes into which codes are split, widest first."""
 FLOAT_BITS = 32
 """Width that a tensor in floating point counts."""
 BIAS_BYTES = 4
 """Of one element of a bias."""
 ACTIVATION_BYTES = 4 + 1
 """Scale and zero point of one quantized activation, which has one of each for the whole tensor."""
-
-
-def plane_bytes(count: int, bits: int) -> int:
-    """Bytes of ``count`` codes of ``bits`` bits: one dense plane for each power of two in ``bits``.
-
-    Each plane ends at a whole byte.
-
-    >>> plane_bytes(9, 3)  # 2-bit plane: 18 bits in 3 bytes; 1-bit plane: 9 bits in 2 bytes
-    5
-    """
-    return sum(-(-count * plane // 8) for plane in PLANES if bits & plane)
 
 
 def weight_bytes(layer: Layer, fmt: LayerFormat, scale_bits: int) -> int:

@@ -9,8 +9,9 @@ from torch import nn
 
 import eqnet
 from eqnet import BudgetError, Choices, Format, Granularity, InputError, LayerFormat
+from eqnet.packed.planes import plane_bytes
 from eqnet.search.budget import Budget
-from eqnet.search.cost import CostModel, plane_bytes
+from eqnet.search.cost import CostModel
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from tests.search.small import every_gene, space
 

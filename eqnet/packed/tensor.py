@@ -1,0 +1,95 @@
+"""One weight as it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqnet.errors import InputError
+from eqnet.formats import Format
+from eqnet.packed.planes import pack, plane_bytes, unpack
+from eqnet.quantizer import Quantizer
+
+SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedTensor:
+    """A [rows, cols] matrix in one format; it holds what is stored and nothing else.
+
+    Attributes:
+        format: of the codes.
+        rows: output channels.
+        cols: inputs of one output.
+        codes: the planes of the codes, row by row, uint8 [plane_bytes(rows · cols, bits)].
+        scale: float16, bfloat16 or float32, of the format's ``scale_shape``.
+        zero_point: the planes of the zero points, uint8 [plane_bytes(scales, bits)]; None if symmetric.
+
+    Raises:
+        InputError: a part has another shape or type than the format says.
+    """
+
+    format: Format
+    rows: int
+    cols: int
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor | None
+
+    def __post_init__(self) -> None:
+        shape = self.format.scale_shape(self.rows, self.cols)
+        _expect("scale", self.scale, shape, SCALE_DTYPES)
+        _expect("codes", self.codes, (plane_bytes(self.rows * self.cols, self.format.bits),), (torch.uint8,))
+        if (self.zero_point is None) != self.format.symmetric:
+            raise InputError(f"format {self.format} has {'no' if self.format.symmetric else 'a'} zero point")
+        if self.zero_point is not None:
+            size = plane_bytes(self.scale.numel(), self.format.bits)
+            _expect("zero_point", self.zero_point, (size,), (torch.uint8,))
+
+    @classmethod
+    def of(cls, x: Tensor, quantizer: Quantizer, fmt: Format) -> PackedTensor:
+        """``x`` [rows, cols], quantized; ``dequantize`` gives back ``quantizer(x, fmt)``, bit for bit."""
+        rows, cols = x.shape
+        return cls(
+            fmt,
+            rows,
+            cols,
+            codes=pack(quantizer.codes(x, fmt) - fmt.qmin, fmt.bits),
+            scale=quantizer.scale(fmt).detach().to(quantizer.scale_dtype),
+            zero_point=None if fmt.symmetric else pack(quantizer.integer_zero_point(fmt).short(), fmt.bits),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(part.nbytes for part in (self.codes, self.scale, self.zero_point) if part is not None)
+
+    def integers(self) -> Tensor:
+        """The codes, int16 [rows, cols], from ``format.qmin`` to ``format.qmax``."""
+        stored = unpack(self.codes, self.rows * self.cols, self.format.bits)
+        return stored.view(self.rows, self.cols).short() + self.format.qmin
+
+    def zero_points(self) -> Tensor:
+        """The zero points, int16 like ``scale``; 0 if the format is symmetric."""
+        if self.zero_point is None:
+            return torch.zeros(self.scale.shape, dtype=torch.int16, device=self.scale.device)
+        return unpack(self.zero_point, self.scale.numel(), self.format.bits).view(self.scale.shape).short()
+
+    def dequantize(self) -> Tensor:
+        """``(code - zero point) · scale``, float32 [rows, cols]."""
+        size = self.format.group_size or self.cols
+        scale, zero_point = (
+            part.float().repeat_interleave(size, 1)[:, : self.cols] for part in (self.scale, self.zero_points())
+        )
+        return (self.integers().float() - zero_point) * scale
+
+
+def _expect(name: str, part: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+    if tuple(part.shape) != shape or part.dtype not in dtypes:
+        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise InputError(
+            f"{name}: expected {expected} of shape {shape}; "
+            f"found {str(part.dtype).removeprefix('torch.')} of shape {tuple(part.shape)}"
+        )
