@@ -16,7 +16,7 @@ from eqnet.subnet import Subnet
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--subnet", type=click.Path(path_type=Path), help="A subnet as JSON.  [default: what the search found]")
 @click.option(
     "--uniform", type=click.IntRange(MIN_BITS, MAX_BITS), help="Instead, the network with this width throughout."

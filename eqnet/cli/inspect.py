@@ -13,7 +13,7 @@ from eqnet.search.result import SearchResult
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @json_option
 def inspect(run: Path, as_json: bool) -> None:
     """Show the layers of what a search found: formats, bits, bytes and sensitivity.

@@ -73,7 +73,11 @@ _RUN_OPTIONS = (
         help="Epochs of supernet training; 0 only calibrates the ranges.  [default: the task's own]",
     ),
     click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything that is drawn."
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),  # what every library takes that draws
+        default=0,
+        show_default=True,
+        help="Of everything that is drawn.",
     ),
     click.option(
         "--device",

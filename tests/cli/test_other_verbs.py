@@ -210,6 +210,21 @@ def test_folder_without_a_run_is_named(eqnet: Command, verb: str, tmp_path: Path
     assert str(tmp_path) in ended.err
 
 
+@pytest.mark.parametrize("verb", ["eval", "inspect"])
+def test_a_file_is_no_run(eqnet: Command, verb: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    ended = eqnet(verb, tmp_path / "notes.txt")
+    assert ended.status == 2
+    assert f"'{tmp_path / 'notes.txt'}' is a file" in " ".join(ended.err.split())
+
+
+def test_a_seed_that_no_generator_takes_is_refused(eqnet: Command, small_task: str, tmp_path: Path) -> None:
+    ended = eqnet("train", "--task", small_task, "--out", tmp_path / "run", "--seed", str(2**32))
+    assert ended.status == 2
+    assert "0<=x<=4294967295" in ended.err
+    assert not (tmp_path / "run").exists()
+
+
 def test_inspect_shows_every_layer(eqnet: Command, finished_run: Path) -> None:
     result = SearchResult.load(finished_run / "result.json")
     layers = _json(eqnet("inspect", finished_run, "--json"))
