@@ -31,3 +31,6 @@ def range_search(
     p: float,
     /,
 ) -> None: ...
+
+def isa() -> str:
+    """The instruction set of the kernels, as in EQNET_CPU; raises ValueError if that asks for what is not there."""

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "eqnet/fake_quantize.h"
+#include "eqnet/isa.h"
 #include "eqnet/range_search.h"
 
 namespace nb = nanobind;
@@ -17,6 +18,8 @@ float* output(std::uintptr_t address) { return reinterpret_cast<float*>(address)
 
 NB_MODULE(_kernels, m) {
   m.doc() = "eqnet's C++ kernels, bound to raw addresses of contiguous float32 memory.";
+
+  m.def("isa", [] { return eqnet::isa_name(eqnet::isa()); });
 
   m.def(
       "fake_quantize",
