@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from eqnet.choices import Choices
 from eqnet.errors import InputError, ModelError
+from eqnet.fast_paths import without_fast_paths
 from eqnet.layers import ELASTIC, Elastic, ElasticConv2d, ElasticEmbedding
 from eqnet.layers.base import check_parameters
 from eqnet.quantizer import Quantizer
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
-from eqnet.tracing import ExampleInputs, Trace, call, evaluating, trace
+from eqnet.tracing import ExampleInputs, Trace, call, evaluating, is_affine, trace
 
 FUSED_BY_ENGINES: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj"),
@@ -68,11 +69,14 @@ def elasticize(
     if not paths:
         reasons = "; ".join(f"{path or 'the model'}: {why}" for path, why in left_alone.items()) or "it has no weights"
         raise ModelError(f"the model has no layer that can be quantized ({reasons})")
+    seen.folded = _foldable(seen, paths.values())
     space = _space(choices, paths, seen, model, _unions(paths, tied))
     elastic = {path: ELASTIC[type(module)].convert(module, path) for path, module in paths.items()}
     _attach_quantizers(elastic, space)
     _try_channels_last(model, example_inputs)
-    return Supernet(model, space, elastic, left_alone)
+    names = {module: path for path, module in model.named_modules()}
+    folded = {names[norm]: names[layer] for norm, layer in seen.folded.items()}
+    return Supernet(model, space, elastic, left_alone, folded)
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -80,13 +84,7 @@ def _copy(model: nn.Module) -> nn.Module:
         model = copy.deepcopy(model)
     except Exception as e:
         raise ModelError(f"the model cannot be copied: {type(e).__name__}: {e}") from e
-    for module in model.modules():
-        # The inference fast paths read the weights of their layers and would pass the quantizers by.
-        if isinstance(module, nn.TransformerEncoderLayer):
-            module.activation_relu_or_gelu = 0
-        elif isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False
-    return model
+    return without_fast_paths(model)
 
 
 def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
@@ -114,6 +112,12 @@ def _left_alone(model: nn.Module, seen: Trace) -> dict[str, str]:
         elif any(p.ndim >= 2 for p in module.parameters(recurse=False)):
             reasons[path] = f"eqnet has no elastic form of {type(module).__name__}"
     return reasons
+
+
+def _foldable(seen: Trace, layers: Iterable[nn.Module]) -> dict[nn.Module, nn.Module]:
+    """The batch norms that fold into one of ``layers`` that shares its weight, which is stored once, with no other."""
+    users = Counter(id(layer.weight) for layer in layers)
+    return {norm: layer for norm, layer in seen.folded.items() if users[id(layer.weight)] == 1}
 
 
 def _unions(paths: dict[str, nn.Module], tied: Iterable[Sequence[str]]) -> list[list[str]]:
@@ -159,7 +163,7 @@ def _space(
 ) -> ElasticSpace:
     order = {path: seen.calls[module].order for path, module in paths.items()}
     edges = {min(order, key=order.__getitem__), max(order, key=order.__getitem__)}
-    biased = set(seen.folded.values())
+    normed = set(seen.folded.values())
     stored: set[tuple[object, ...]] = set()  # a weight read as two different matrices has codes for each
     sets = []
     for names in sorted((sorted(names, key=order.__getitem__) for names in unions), key=lambda n: order[n[0]]):
@@ -177,8 +181,9 @@ def _space(
                     cols=matrix.shape[1],
                     macs=seen.calls[module].macs // seen.samples,
                     inputs=seen.calls[module].inputs // seen.samples,
-                    has_bias=getattr(module, "bias", None) is not None or module in biased,
+                    has_bias=getattr(module, "bias", None) is not None or module in normed,
                     stored=codes not in stored,
+                    folded=module in normed,
                 )
             )
             stored.add(codes)
@@ -197,15 +202,18 @@ def _space(
 
 def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> int:
     """Bytes of all that a state dict stores beside the elastic layers, as it is after folding batch norms."""
-    gone = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
-    total = 0
-    for module in model.modules():
-        if isinstance(module, _BatchNorm):
-            gone.update(id(t) for t in [*module.parameters(recurse=False), *module.buffers(recurse=False)])
-            if module not in seen.folded:
-                total += 2 * 4 * module.num_features  # a scale and a shift for each channel
-    state = model.state_dict(keep_vars=True).values()  # without buffers that are made anew, such as masks
-    kept = {id(t): t for t in state if isinstance(t, torch.Tensor) and id(t) not in gone}
+    norms = {module for module in model.modules() if is_affine(module)}
+    replaced, total = {*layers, *norms}, 0
+    for norm in norms - set(seen.folded):
+        assert isinstance(norm.running_mean, torch.Tensor)
+        total += 2 * 4 * norm.running_mean.numel()  # a scale and a shift for each channel
+    gone: set[str] = set()  # names, as another module may keep the same tensor
+    for path, module in model.named_modules(remove_duplicate=False):
+        if module in replaced:
+            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            gone.update(f"{path}.{name}".lstrip(".") for name, _ in own)
+    state = model.state_dict(keep_vars=True).items()  # without buffers that are made anew, such as masks
+    kept = {id(t): t for name, t in state if isinstance(t, torch.Tensor) and name not in gone}
     return total + sum(t.numel() * t.element_size() for t in kept.values())
 
 

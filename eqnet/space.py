@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eqnet.errors import InputError
-from eqnet.formats import Format, LayerFormat
+from eqnet.formats import Format, Granularity, LayerFormat
 from eqnet.subnet import Subnet
 
 
@@ -29,6 +29,7 @@ class Layer:
         inputs: input elements of one sample, over all calls.
         has_bias: whether the deployed layer has a bias (its own, or one that a batch norm folds into).
         stored: False for a layer whose weight another layer of its tied set stores already.
+        folded: whether a batch norm becomes part of the layer when it is packed.
     """
 
     name: str
@@ -39,11 +40,22 @@ class Layer:
     inputs: int
     has_bias: bool = False
     stored: bool = True
+    folded: bool = False
 
     @property
     def weights(self) -> int:
         """Number of weights."""
         return self.rows * self.cols
+
+    def stored_format(self, fmt: Format) -> Format:
+        """What a weight of format ``fmt`` is stored in.
+
+        A batch norm multiplies the scale of each output channel by a factor of its own, so one for the whole tensor
+        becomes one for each channel.
+        """
+        if self.folded and fmt.granularity is Granularity.TENSOR:
+            return replace(fmt, granularity=Granularity.CHANNEL)
+        return fmt
 
 
 @dataclass(frozen=True)

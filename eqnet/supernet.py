@@ -33,18 +33,25 @@ class Supernet(nn.Module):
         space: which subnets there are.
         elastic: the elastic layers by name, in the order in which the model declares them.
         left_alone: modules with weights that stay in floating point, and why.
+        folded: names of the batch norms that become part of a layer when they are packed, and of that layer.
     """
 
     model: nn.Module
 
     def __init__(
-        self, model: nn.Module, space: ElasticSpace, elastic: Mapping[str, Elastic], left_alone: Mapping[str, str]
+        self,
+        model: nn.Module,
+        space: ElasticSpace,
+        elastic: Mapping[str, Elastic],
+        left_alone: Mapping[str, str],
+        folded: Mapping[str, str],
     ) -> None:
         super().__init__()
         self.model = model
         self.space = space
         self.elastic = dict(elastic)
         self.left_alone = dict(left_alone)
+        self.folded = dict(folded)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns, in the active subnet."""

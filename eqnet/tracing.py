@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -18,6 +17,16 @@ from eqnet.errors import ModelError
 from eqnet.layers import ELASTIC
 
 ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def is_affine(module: nn.Module) -> bool:
+    """Whether ``module`` is a batch norm that in evaluation scales and shifts each channel and does nothing else.
+
+    One without running statistics depends on its batch; a subclass may do more, such as an activation.
+    """
+    return type(module) in _BATCH_NORMS and module.running_mean is not None and module.running_var is not None
 
 
 @dataclass
@@ -41,8 +50,8 @@ class Trace:
 
     Attributes:
         calls: by module, for each layer of a kind that can be elastic and that ran.
-        folded: batch norms that run on nothing but the output of one such layer, which goes nowhere else, and that
-            layer.
+        folded: batch norms that run on nothing but the output channels of one such layer, whose output goes nowhere
+            else, and that layer.
         samples: samples in the example inputs.
     """
 
@@ -79,18 +88,20 @@ def trace(model: nn.Module, inputs: ExampleInputs) -> Trace:
         uses.of[id(output)] = 0  # an earlier tensor may have had the same identity
         called[layer] += 1
 
-    def watch_batch_norm(norm: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-        x = id(arguments[0])
-        sources.setdefault(norm, []).append(x if x in outputs else None)
+    def watch_batch_norm(norm: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Tensor) -> None:
+        x = arguments[0] if arguments else keywords["input"]
+        layer = outputs[id(x)][0] if id(x) in outputs else None
+        folds = layer is not None and ELASTIC[type(layer)].channel_axis(layer, x) == 1  # that of a batch norm
+        sources.setdefault(norm, []).append(id(x) if folds else None)
 
     hooks = [
         module.register_forward_hook(watch_layer, with_kwargs=True)
         for module in model.modules()
         if type(module) in ELASTIC
     ] + [
-        module.register_forward_hook(watch_batch_norm)
+        module.register_forward_hook(watch_batch_norm, with_kwargs=True)
         for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
+        if is_affine(module)
     ]
     try:
         with evaluating(model), torch.no_grad(), uses:

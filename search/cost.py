@@ -31,9 +31,10 @@ def weight_bytes(layer: Layer, fmt: LayerFormat, scale_bits: int) -> int:
     """Bytes of a layer's codes, scales and zero points; 0 if another layer stores its weight."""
     if not layer.stored:
         return 0
-    rows, cols = fmt.weight.scale_shape(layer.rows, layer.cols)
-    zero_points = 0 if fmt.weight.symmetric else plane_bytes(rows * cols, fmt.weight.bits)
-    return plane_bytes(layer.weights, fmt.weight.bits) + rows * cols * scale_bits // 8 + zero_points
+    weight = layer.stored_format(fmt.weight)
+    rows, cols = weight.scale_shape(layer.rows, layer.cols)
+    zero_points = 0 if weight.symmetric else plane_bytes(rows * cols, weight.bits)
+    return plane_bytes(layer.weights, weight.bits) + rows * cols * scale_bits // 8 + zero_points
 
 
 def layer_bytes(layer: Layer, fmt: LayerFormat, scale_bits: int) -> int:

@@ -63,9 +63,14 @@ class Elastic(nn.Module):
         return weight.flatten(1)
 
     @staticmethod
-    def from_matrix(layer: Any, matrix: Tensor) -> Tensor:
-        """The inverse of ``to_matrix``."""
-        return matrix.view(layer.weight.shape)
+    def from_matrix(layer: Any, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """The inverse of ``to_matrix``, for a weight of ``shape``."""
+        return matrix.view(shape)
+
+    @staticmethod
+    def channel_axis(layer: Any, outputs: Tensor) -> int | None:
+        """The dimension of ``outputs`` along which each row of the matrix gives one entry; None if there is none."""
+        raise ModelError(f"{type(layer).__name__} does not say where its output channels are")
 
     def matrix(self) -> Tensor:
         """The floating-point weight as [output channels, inputs of one output]."""
@@ -75,7 +80,7 @@ class Elastic(nn.Module):
         """The weight in the active format; the floating-point one if none is."""
         if self.format is None:
             return self.weight
-        return self.from_matrix(self, self.weight_quantizer(self.matrix(), self.format.weight))
+        return self.from_matrix(self, self.weight_quantizer(self.matrix(), self.format.weight), self.weight.shape)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """``x`` in the active format; ``x`` itself if none is, or if the layer is weight-only."""

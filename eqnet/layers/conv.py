@@ -15,6 +15,10 @@ class _ElasticConv(Elastic):
     def macs(layer: Any, inputs: Tensor, outputs: Tensor) -> int:
         return outputs.numel() * int(layer.weight[0].numel())
 
+    @staticmethod
+    def channel_axis(layer: Any, outputs: Tensor) -> int | None:
+        return outputs.ndim - 1 - len(layer.kernel_size)
+
     def forward(self, input: Tensor) -> Tensor:
         conv: Any = self  # _conv_forward is that of the torch class which the concrete layer also derives from
         input, weight = self.quantized_input(self.arranged(input)), self.arranged(self.quantized_weight())

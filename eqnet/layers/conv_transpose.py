@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,10 +27,13 @@ class _ElasticConvTranspose(Elastic):
         return split.transpose(1, 2).reshape(layer.out_channels, -1)
 
     @staticmethod
-    def from_matrix(layer: Any, matrix: Tensor) -> Tensor:
-        shape = layer.weight.shape
+    def from_matrix(layer: Any, matrix: Tensor, shape: torch.Size) -> Tensor:
         split = matrix.reshape(layer.groups, shape[1], shape[0] // layer.groups, -1)
         return split.transpose(1, 2).reshape(shape)
+
+    @staticmethod
+    def channel_axis(layer: Any, outputs: Tensor) -> int | None:
+        return outputs.ndim - 1 - len(layer.kernel_size)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         conv: Any = self

@@ -18,6 +18,10 @@ class ElasticEmbedding(Elastic, nn.Embedding):
     def macs(layer: Any, inputs: Tensor, outputs: Tensor) -> int:
         return 0
 
+    @staticmethod
+    def channel_axis(layer: Any, outputs: Tensor) -> int | None:
+        return None
+
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(
             input,

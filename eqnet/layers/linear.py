@@ -18,5 +18,9 @@ class ElasticLinear(Elastic, nn.Linear):
     def macs(layer: Any, inputs: Tensor, outputs: Tensor) -> int:
         return outputs.numel() * int(layer.in_features)
 
+    @staticmethod
+    def channel_axis(layer: Any, outputs: Tensor) -> int | None:
+        return outputs.ndim - 1
+
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(self.quantized_input(input), self.quantized_weight(), self.bias)

@@ -307,6 +307,59 @@ def test_bytes_in_floating_point_by_hand() -> None:
     assert space.float_bytes == 4 * (4 + 4) + 3 * 8 + 5 * 2
 
 
+def test_a_weight_that_a_layer_in_floating_point_shares_counts_as_both() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(5, 3, max_norm=1.0), nn.Linear(3, 5, bias=False)
+            self.head.weight = self.table.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.table(x))
+
+    made = eqnet.elasticize(Shared(), None, torch.zeros(1, 2, dtype=torch.long))
+    assert list(made.left_alone) == ["table"]
+    assert made.space.float_bytes == 4 * 5 * 3
+
+
+def test_batch_norms_that_are_no_scale_and_shift_count_as_they_are() -> None:
+    class Halved(nn.BatchNorm1d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) / 2
+
+    model = nn.Sequential(
+        nn.Linear(4, 4), Halved(4), nn.BatchNorm1d(4, track_running_stats=False),
+        nn.BatchNorm1d(4, affine=False, track_running_stats=False), nn.BatchNorm1d(4, affine=False),
+    )  # fmt: skip
+    made = eqnet.elasticize(model, None, torch.rand(2, 4))
+    assert not made.folded
+    # Weight, bias, mean, variance and a counter; weight and bias; nothing; a scale and a shift.
+    assert made.space.float_bytes == 4 * (4 * 4) + 8 + 4 * (2 * 4) + 4 * (2 * 4)
+
+
+def test_a_batch_norm_folds_by_name_unless_the_weight_is_shared() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 4, bias=False), nn.BatchNorm1d(4),
+        nn.Linear(4, 4, bias=False),
+    )  # fmt: skip
+    apart = eqnet.elasticize(model, None, torch.rand(2, 4))
+    assert apart.folded == {"1": "0", "3": "2"}
+    assert [(layer.folded, layer.has_bias) for layer in apart.space.layers] == [
+        (True, True),
+        (True, True),
+        (False,) * 2,
+    ]
+    model[4].weight = model[2].weight
+    shared = eqnet.elasticize(model, None, torch.rand(2, 4))
+    assert shared.folded == {"1": "0"}
+    assert [(layer.folded, layer.has_bias) for layer in shared.space.layers] == [
+        (True, True),
+        (False,) * 2,
+        (False,) * 2,
+    ]
+    assert shared.space.float_bytes == 4 * (2 * 4)
+
+
 def test_bad_inputs_are_refused_by_the_layers_name() -> None:
     supernet = eqnet.elasticize(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), None, torch.zeros(1, 4))
     x = torch.zeros(3, 4)

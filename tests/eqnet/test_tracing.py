@@ -99,6 +99,32 @@ def test_a_batch_norm_without_running_statistics_never_folds() -> None:
     assert not trace(net, torch.rand(4, 2)).folded
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
+
+
+@pytest.mark.parametrize(
+    ("net", "x", "folds"),
+    [
+        (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), torch.rand(4, 3), True),
+        (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), torch.rand(4, 3, 3), False),
+        (nn.Sequential(nn.Conv1d(3, 3, 1), nn.BatchNorm1d(3)), torch.rand(4, 3, 3), True),
+        (nn.Sequential(nn.Conv1d(3, 3, 1), nn.BatchNorm1d(3)), torch.rand(3, 3), False),
+        (nn.Sequential(nn.ConvTranspose2d(3, 3, 1), nn.BatchNorm2d(3)), torch.rand(4, 3, 3, 3), True),
+        (nn.Sequential(nn.ConvTranspose2d(3, 3, 1), nn.BatchNorm1d(3)), torch.rand(3, 3, 3), False),
+        (nn.Sequential(nn.Embedding(3, 3), nn.BatchNorm1d(3)), torch.tensor([0, 1, 2]), False),
+        (nn.Sequential(nn.Conv2d(3, 3, 1), NormAndActivation(3)), torch.rand(4, 3, 3, 3), False),
+    ],
+    ids=["linear", "linear on 3-D", "conv", "conv without a batch", "transposed", "transposed without a batch",
+         "embedding", "a subclass"],
+)  # fmt: skip
+def test_a_batch_norm_folds_only_if_it_normalizes_what_the_rows_of_the_weight_give(
+    net: nn.Sequential, x: Tensor, folds: bool
+) -> None:
+    assert trace(net, x).folded == ({net[1]: net[0]} if folds else {})
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "macs"),
     [

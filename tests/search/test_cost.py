@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,16 @@ def test_half_precision_scales_are_counted_as_stored() -> None:
     assert single.bytes - half.bytes == 2 * 7
     assert single.activation_bits is None
     assert single.bops == 4 * 27 * 36 * 4 * 32 + 30 * 4 * 32
+
+
+@pytest.mark.parametrize(("symmetric", "zero_points"), [(True, 0), (False, 1 + 1)])
+def test_one_scale_becomes_one_a_channel_where_a_batch_norm_folds(symmetric: bool, zero_points: int) -> None:
+    subnet = {"conv": layer_format(Format(3, symmetric), None)}
+    alone, folded = (space("w=3:tensor a=float", replace(CONV, folded=folded)) for folded in (False, True))
+    least = 4 + (0 if symmetric else 1 + 1)  # one scale; one zero point in two planes
+    assert CostModel(folded).cost(subnet).bytes - CostModel(alone).cost(subnet).bytes == 4 * 4 + zero_points - least
+    grouped = {"conv": layer_format(Format(3, symmetric, Granularity.GROUP, 16), None)}
+    assert CostModel(folded).cost(grouped).bytes == CostModel(alone).cost(grouped).bytes
 
 
 def test_a_weight_that_another_layer_stores_costs_once() -> None:

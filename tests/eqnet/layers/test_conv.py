@@ -164,4 +164,4 @@ def test_a_shared_weight_is_stored_once_for_each_way_it_is_read(
         assert layer.format is not None
         codes = layer.weight_quantizer.codes(layer.matrix(), layer.format.weight)
         stored = layer.weight_quantizer.dequantize(codes, layer.format.weight)
-        assert torch.equal(layer.quantized_weight(), layer.from_matrix(layer, stored))
+        assert torch.equal(layer.quantized_weight(), layer.from_matrix(layer, stored, layer.weight.shape))

@@ -105,4 +105,4 @@ def test_the_matrix_of_a_weight_and_back_is_the_weight(layer: tuple[nn.Module, t
     plain, _ = layer
     kind = ELASTIC[type(plain)]
     weight = plain.get_parameter("weight")
-    assert torch.equal(kind.from_matrix(plain, kind.to_matrix(plain, weight)), weight)
+    assert torch.equal(kind.from_matrix(plain, kind.to_matrix(plain, weight), weight.shape), weight)
