@@ -30,12 +30,15 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as e:
-        raise RunError(
-            f"{path}: cannot be written ({e.strerror or e}); free some space or choose another folder"
-        ) from e
+        raise unwritable(path, e) from e
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)  # there still only if something failed, Ctrl-C included
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """What to raise if writing ``path`` failed with ``error``."""
+    return RunError(f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder")
 
 
 def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
