@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -190,7 +191,8 @@ def _own_part(path: Path, config: dict[str, Any]) -> tuple[str, dict[str, FileRe
         found = "is not quantized" if method is None else f"is of quant_method {method!r}"
         raise RunError(f"{path}: {found}; eqnet loads what 'eqnet export --to eqnet' writes (quant_method '{METHOD}')")
     written_by, written_version = quantization.get("written_by"), quantization.get("version")
-    if not isinstance(written_by, str) or not written_by.isprintable() or type(written_version) is not int:
+    known = isinstance(written_by, str) and written_by.isprintable()
+    if not known or type(written_version) is not int or written_version < 1:
         raise RunError(f"{path}: version {written_version!r}, written by {written_by!r}, is none; the file is damaged")
     if written_version > VERSION:
         raise RunError(
@@ -302,6 +304,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+@cache
 def _eqnet_version() -> str:
     try:
         return version("eqnet")
