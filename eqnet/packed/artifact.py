@@ -191,9 +191,10 @@ def _own_part(path: Path, config: dict[str, Any]) -> tuple[str, dict[str, FileRe
         found = "is not quantized" if method is None else f"is of quant_method {method!r}"
         raise RunError(f"{path}: {found}; eqnet loads what 'eqnet export --to eqnet' writes (quant_method '{METHOD}')")
     written_by, written_version = quantization.get("written_by"), quantization.get("version")
-    known = isinstance(written_by, str) and written_by.isprintable()
-    if not known or type(written_version) is not int or written_version < 1:
-        raise RunError(f"{path}: version {written_version!r}, written by {written_by!r}, is none; the file is damaged")
+    if not isinstance(written_by, str) or not written_by.isprintable():
+        raise RunError(f"{path}: was written by {written_by!r}; the file is damaged")
+    if type(written_version) is not int or written_version < 1:
+        raise RunError(f"{path}: version {written_version!r} of an artifact is none; the file is damaged")
     if written_version > VERSION:
         raise RunError(
             f"{path}: version {written_version} of the artifact, written by {written_by}; eqnet {_eqnet_version()} "

@@ -109,7 +109,7 @@ def test_a_config_that_was_only_reformatted_is_the_same(whole: Path) -> None:
         ),
         (lambda f: seal(f.parent, version=0), "config.json: version 0, .*damaged"),
         (lambda f: seal(f.parent, version=True), "config.json: version True, .*damaged"),
-        (lambda f: seal(f.parent, written_by="\x1b[2J"), r"config.json: version 1, written by '\\x1b\[2J', is none"),
+        (lambda f: seal(f.parent, written_by="\x1b[2J"), r"config.json: was written by '\\x1b\[2J'; the file"),
         (
             lambda f: seal(f.parent, version=2, written_by="eqnet 9.1"),
             r"config.json: version 2 of the artifact, written by eqnet 9.1; eqnet \S+ reads up to version 1: upgrade",
