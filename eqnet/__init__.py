@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from eqnet.formats import Format as Format
     from eqnet.formats import Granularity as Granularity
     from eqnet.formats import LayerFormat as LayerFormat
+    from eqnet.packed.loading import load as load
+    from eqnet.packed.model import PackedModel as PackedModel
+    from eqnet.packed.packing import pack as pack
     from eqnet.run import Plan as Plan
     from eqnet.run import Run as Run
     from eqnet.space import ElasticSpace as ElasticSpace
@@ -40,8 +43,11 @@ _HOME = {
     "Subnet": "eqnet.subnet",
     "Target": "eqnet.target",
     # models
+    "PackedModel": "eqnet.packed.model",
     "Supernet": "eqnet.supernet",
     "elasticize": "eqnet.conversion",
+    "load": "eqnet.packed.loading",
+    "pack": "eqnet.packed.packing",
     # training
     "Options": "eqnet.training",
     "Plan": "eqnet.run",
@@ -68,6 +74,7 @@ __all__ = [
     "LayerFormat",
     "ModelError",
     "Options",
+    "PackedModel",
     "Plan",
     "Run",
     "RunError",
@@ -76,7 +83,9 @@ __all__ = [
     "Target",
     "Task",
     "elasticize",
+    "load",
     "load_task",
+    "pack",
     "train",
 ]
 

@@ -19,7 +19,7 @@ from eqnet.layers.base import check_parameters
 from eqnet.quantizer import Quantizer
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
-from eqnet.tracing import ExampleInputs, Trace, call, evaluating, is_affine, trace
+from eqnet.tracing import STATISTICS, ExampleInputs, Trace, call, evaluating, is_affine, trace
 
 FUSED_BY_ENGINES: tuple[tuple[str, ...], ...] = (
     ("q_proj", "k_proj", "v_proj"),
@@ -210,8 +210,7 @@ def _float_bytes(model: nn.Module, layers: Iterable[nn.Module], seen: Trace) -> 
     gone: set[str] = set()  # names, as another module may keep the same tensor
     for path, module in model.named_modules(remove_duplicate=False):
         if module in replaced:
-            own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            gone.update(f"{path}.{name}".lstrip(".") for name, _ in own)
+            gone.update(f"{path}.{name}".lstrip(".") for name in ("weight", "bias", *STATISTICS))
     state = model.state_dict(keep_vars=True).items()  # without buffers that are made anew, such as masks
     kept = {id(t): t for name, t in state if isinstance(t, torch.Tensor) and name not in gone}
     return total + sum(t.numel() * t.element_size() for t in kept.values())

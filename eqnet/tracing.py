@@ -18,6 +18,9 @@ from eqnet.layers import ELASTIC
 
 ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""The buffers of a batch norm."""
+
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 

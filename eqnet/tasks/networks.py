@@ -37,7 +37,22 @@ class ResidualBlock(nn.Module):
         return self.relu(y)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
-class ResNet(nn.Module):
+class Network(nn.Module):
+    """A network that can be built anew from its class and arguments.
+
+    Args:
+        arguments: those of the constructor.
+
+    Attributes:
+        arguments: as given.
+    """
+
+    def __init__(self, **arguments: int) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+
+class ResNet(Network):
     """Residual network in its CIFAR form: three stages of growing width (arXiv 1512.03385, sec. 4.2).
 
     Easy to quantize: plain convolutions only, with ReLU between them.
@@ -50,7 +65,7 @@ class ResNet(nn.Module):
     """
 
     def __init__(self, blocks: int = 1, width: int = 16, channels: int = 1, classes: int = 10) -> None:
-        super().__init__()
+        super().__init__(blocks=blocks, width=width, channels=channels, classes=classes)
         self.stem = nn.Sequential(*_conv(channels, width, 3), nn.ReLU())
         widths = [width, 2 * width, 4 * width]
         body = []
@@ -95,7 +110,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.shortcut else y
 
 
-class MobileNet(nn.Module):
+class MobileNet(Network):
     """A small MobileNetV2 (arXiv 1801.04381), with five inverted residuals.
 
     Hard to quantize: the ranges of depthwise channels differ widely, and projections have no activation.
@@ -109,7 +124,7 @@ class MobileNet(nn.Module):
     """Input channels, output channels and stride of each inverted residual."""
 
     def __init__(self, channels: int = 1, classes: int = 10) -> None:
-        super().__init__()
+        super().__init__(channels=channels, classes=classes)
         first, last, features = self.PLAN[0][0], self.PLAN[-1][1], 96
         self.stem = nn.Sequential(*_conv(channels, first, 3, stride=2), nn.ReLU6())
         self.body = nn.Sequential(*(InvertedResidual(*row) for row in self.PLAN))
@@ -121,7 +136,7 @@ class MobileNet(nn.Module):
         return self.fc(_pooled(self.head(self.body(self.stem(x)))))  # type: ignore[no-any-return]
 
 
-class DigitsNet(nn.Module):
+class DigitsNet(Network):
     """Ten layers of every common kind, for 8×8 images: plain, strided, depthwise, 1×1 and linear; 40,000 weights.
 
     Args:
@@ -129,7 +144,7 @@ class DigitsNet(nn.Module):
     """
 
     def __init__(self, classes: int = 10) -> None:
-        super().__init__()
+        super().__init__(classes=classes)
         self.stem = nn.Sequential(*_conv(1, 16, 3), nn.ReLU())
         self.residual = nn.Sequential(ResidualBlock(16, 32, stride=2), ResidualBlock(32, 32))
         self.separable = nn.Sequential(*_conv(32, 32, 3, groups=32), nn.ReLU(), *_conv(32, 64, 1), nn.ReLU())
@@ -150,3 +165,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 def _pooled(x: Tensor) -> Tensor:
     """Mean over the positions: [N, C, H, W] → [N, C]."""
     return x.mean(dim=(2, 3))
+
+
+NETWORKS: dict[str, type[Network]] = {kind.__name__: kind for kind in (ResNet, MobileNet, DigitsNet)}
+"""By name, for whoever builds them anew."""

@@ -1,0 +1,100 @@
+"""What is known of a packed model beside its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from eqnet.errors import InputError
+from eqnet.formats import Format
+
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16)} | {
+    "bfloat16": torch.bfloat16
+}
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What is known of one packed layer.
+
+    Attributes:
+        kind: the torch class that it replaces, e.g. ``Conv2d``.
+        weight: the format in which the weight is stored.
+        input: the format of the input; None if it stays in floating point.
+        shape: of the weight in torch's layout.
+        dtype: of the weight before it was quantized.
+    """
+
+    kind: str
+    weight: Format
+    input: Format | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "weight": str(self.weight),
+            "input": str(self.input) if self.input is not None else None,
+            "shape": list(self.shape),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> LayerRecord:
+        """Raises InputError unless data is what ``to_json`` writes."""
+        match data:
+            case {
+                "kind": str(kind),
+                "weight": str(weight),
+                "input": str() | None as input,
+                "shape": [*shape],
+                "dtype": str(dtype),
+            } if dtype in _DTYPES and all(type(size) is int and size > 0 for size in shape):
+                parsed = Format.parse(input) if input is not None else None
+                return cls(kind, Format.parse(weight), parsed, tuple(shape), _DTYPES[dtype])
+        raise InputError(f"{data!r} does not describe a packed layer")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a packed model beside its tensors.
+
+    Attributes:
+        layers: of each packed layer, by name.
+        folded: names of the batch norms that became part of a layer, and of that layer.
+        affine: names of the batch norms that became a scale and a shift for each channel.
+        metadata: whatever was given to ``pack``, as JSON can hold it.
+    """
+
+    layers: Mapping[str, LayerRecord]
+    folded: Mapping[str, str] = field(default_factory=dict)
+    affine: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "layers": {name: layer.to_json() for name, layer in self.layers.items()},
+            "folded": dict(self.folded),
+            "affine": list(self.affine),
+            "metadata": dict(self.metadata),
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> Record:
+        """Raises InputError unless data is what ``to_json`` writes; other keys are ignored."""
+        match data:
+            case {"layers": dict(layers), "folded": dict(folded), "affine": [*affine], "metadata": dict(metadata)} if (
+                all(type(name) is str for name in [*folded.values(), *affine])
+            ):
+                records = {}
+                for name, layer in layers.items():
+                    try:
+                        records[name] = LayerRecord.from_json(layer)
+                    except InputError as e:
+                        raise InputError(f"layer '{name}': {e}") from e
+                return cls(records, folded, tuple(affine), metadata)
+        raise InputError("expected 'layers', 'folded', 'affine' and 'metadata' of a packed model")
