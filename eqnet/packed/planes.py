@@ -26,7 +26,12 @@ def plane_bytes(count: int, bits: int) -> int:
 
     >>> plane_bytes(9, 3)  # 2-bit plane: 18 bits in 3 bytes; 1-bit plane: 9 bits in 2 bytes
     5
+
+    Raises:
+        InputError: there are no such codes.
     """
+    if count < 0 or not 1 <= bits <= 8:
+        raise InputError(f"{count} codes of {bits} bits were asked for; expected 0 or more, of 1 to 8 bits")
     return sum(-(-count * plane // 8) for plane in PLANES if bits & plane)
 
 
@@ -43,6 +48,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     Raises:
         InputError: a code does not fit.
     """
+    plane_bytes(codes.numel(), bits)  # raises if there are no such codes
     flat = codes.reshape(-1)
     if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < 1 << bits:
         raise InputError(
@@ -68,7 +74,7 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
         bits: 1 to 8.
 
     Raises:
-        InputError: ``packed`` is of another size or type.
+        InputError: ``packed`` is of another size or type, or there are no such codes.
     """
     expected = plane_bytes(count, bits)
     if packed.dtype != torch.uint8 or packed.shape != (expected,):

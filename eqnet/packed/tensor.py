@@ -28,7 +28,7 @@ class PackedTensor:
         zero_point: the planes of the zero points, uint8 [plane_bytes(scales, bits)]; None if symmetric.
 
     Raises:
-        InputError: a part has another shape or type than the format says.
+        InputError: a part has another shape or type than the format says, or a size is negative.
     """
 
     format: Format
@@ -39,6 +39,8 @@ class PackedTensor:
     zero_point: Tensor | None
 
     def __post_init__(self) -> None:
+        if self.rows < 0 or self.cols < 0:
+            raise InputError(f"a matrix of {self.rows} rows and {self.cols} columns was given; expected 0 or more")
         shape = self.format.scale_shape(self.rows, self.cols)
         _expect("scale", self.scale, shape, SCALE_DTYPES)
         _expect("codes", self.codes, (plane_bytes(self.rows * self.cols, self.format.bits),), (torch.uint8,))

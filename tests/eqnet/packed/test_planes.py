@@ -48,6 +48,17 @@ def test_codes_that_do_not_fit_are_refused(codes: list[int], span: str) -> None:
         pack(torch.tensor(codes), 3)
 
 
+@pytest.mark.parametrize(("count", "bits"), [(-1, 4), (3, 0), (3, 9), (3, -4)])
+def test_what_is_no_number_of_codes_is_refused(count: int, bits: int) -> None:
+    with pytest.raises(InputError, match=f"{count} codes of {bits} bits were asked for"):
+        unpack(torch.zeros(0, dtype=torch.uint8), count, bits)
+
+
+def test_codes_of_nine_bits_are_refused() -> None:
+    with pytest.raises(InputError, match="3 codes of 9 bits were asked for; expected 0 or more, of 1 to 8 bits"):
+        pack(torch.zeros(3), 9)
+
+
 @pytest.mark.parametrize("bad", [torch.zeros(4, dtype=torch.uint8), torch.zeros(5), torch.zeros(5, 1).byte()])
 def test_planes_of_another_size_are_refused(bad: torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"9 codes of 3 bits take 5 bytes of uint8; found (uint8|float32)"):

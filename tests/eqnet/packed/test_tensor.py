@@ -53,6 +53,7 @@ def test_parts_that_do_not_fit_are_refused(generator: torch.Generator) -> None:
         r"scale: .* found float64": {"scale": packed.scale.double()},
         r"codes: expected uint8 of shape \(81,\); found uint8 of shape \(80,\)": {"codes": packed.codes[:-1]},
         r"zero_point: expected uint8 of shape \(6,\)": {"zero_point": packed.codes},
+        "a matrix of -5 rows and -43 columns was given": {"rows": -ROWS, "cols": -COLS},
         "format uint3:group16 has a zero point": {"zero_point": None},
         "format int3:group16 has no zero point": {"format": replace(fmt, symmetric=True)},
     }
