@@ -226,8 +226,10 @@ def _parse_header(path: Path, header: bytes, found: int) -> tuple[dict[str, Spec
     """Specs, places in the file and checksums by name, in the order of the data."""
     entries = strict_json.parse(header[_PREFIX:], path)
     metadata = entries.pop(_METADATA, None)
-    checksums = metadata.get("crc32") if isinstance(metadata, dict) else None
-    if not isinstance(checksums, str) or not _CHECKSUMS.fullmatch(checksums) or len(checksums) != 8 * len(entries):
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise RunError(f"{path}: its metadata are no texts by name; the file is damaged")
+    checksums = metadata.get("crc32", "")
+    if not _CHECKSUMS.fullmatch(checksums) or len(checksums) != 8 * len(entries):
         raise RunError(f"{path}: has no checksums of its {len(entries)} tensors; it was not written by eqnet")
     parsed = {name: _parse_entry(path, name, entry) for name, entry in entries.items()}
     specs, starts, crcs = {}, {}, {}
