@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test lint clean
+.PHONY: search test fuzz lint clean
 
 search: $(INSTALLED)
 	$(BIN)/eqnet search --budget 4bit
@@ -16,6 +16,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
+
+# Damages artifacts and packed tensors; what it finds, it says how to see again.
+FUZZ_SECONDS ?= 600
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format .

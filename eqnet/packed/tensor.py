@@ -12,6 +12,9 @@ from eqnet.formats import Format
 from eqnet.packed.planes import pack, plane_bytes, unpack
 from eqnet.quantizer import Quantizer
 
+MAX_SIZE = 2**31 - 1
+"""Most rows and most columns; nothing else bounds them if the matrix is empty."""
+
 SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -28,7 +31,7 @@ class PackedTensor:
         zero_point: the planes of the zero points, uint8 [plane_bytes(scales, bits)]; None if symmetric.
 
     Raises:
-        InputError: a part has another shape or type than the format says, or a size is negative.
+        InputError: a part has another shape or type than the format says, or a size cannot be.
     """
 
     format: Format
@@ -39,8 +42,8 @@ class PackedTensor:
     zero_point: Tensor | None
 
     def __post_init__(self) -> None:
-        if self.rows < 0 or self.cols < 0:
-            raise InputError(f"a matrix of {self.rows} rows and {self.cols} columns was given; expected 0 or more")
+        if not (0 <= self.rows <= MAX_SIZE and 0 <= self.cols <= MAX_SIZE):
+            raise InputError(f"a matrix of {self.rows} rows and {self.cols} columns; expected 0 to {MAX_SIZE} of each")
         shape = self.format.scale_shape(self.rows, self.cols)
         _expect("scale", self.scale, shape, SCALE_DTYPES)
         _expect("codes", self.codes, (plane_bytes(self.rows * self.cols, self.format.bits),), (torch.uint8,))
@@ -81,6 +84,8 @@ class PackedTensor:
 
     def dequantize(self) -> Tensor:
         """``(code - zero point) · scale``, float32 [rows, cols]."""
+        if not self.rows * self.cols:  # as many scales as there are columns would be made nevertheless
+            return torch.zeros(self.rows, self.cols, device=self.codes.device)
         size = self.format.group_size or self.cols
         scale, zero_point = (
             part.float().repeat_interleave(size, 1)[:, : self.cols] for part in (self.scale, self.zero_points())

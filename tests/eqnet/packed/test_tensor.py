@@ -53,10 +53,20 @@ def test_parts_that_do_not_fit_are_refused(generator: torch.Generator) -> None:
         r"scale: .* found float64": {"scale": packed.scale.double()},
         r"codes: expected uint8 of shape \(81,\); found uint8 of shape \(80,\)": {"codes": packed.codes[:-1]},
         r"zero_point: expected uint8 of shape \(6,\)": {"zero_point": packed.codes},
-        "a matrix of -5 rows and -43 columns was given": {"rows": -ROWS, "cols": -COLS},
+        "a matrix of -5 rows and -43 columns; expected 0 to 2147483647": {"rows": -ROWS, "cols": -COLS},
         "format uint3:group16 has a zero point": {"zero_point": None},
         "format int3:group16 has no zero point": {"format": replace(fmt, symmetric=True)},
     }
     for message, change in changes.items():
         with pytest.raises(InputError, match=message):
             replace(packed, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(0, 3), (3, 0), (0, 2**31 - 1), (2**31 - 1, 0)], ids=str)
+def test_an_empty_matrix_costs_nothing_however_wide(rows: int, cols: int) -> None:
+    fmt = Format.parse("int4:tensor")
+    nothing = torch.zeros(0, dtype=torch.uint8)
+    packed = PackedTensor(fmt, rows, cols, nothing, torch.ones(1, 1), None)
+    assert packed.dequantize().shape == packed.integers().shape == (rows, cols)
+    with pytest.raises(InputError, match="expected 0 to 2147483647 of each"):
+        replace(packed, cols=2**31)
