@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from reprlib import repr as brief
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,7 @@ METHOD = "eqnet"
 INDEX = "model.safetensors.index.json"
 
 _OWN = ("quant_method", "version", "written_by", "files", "crc32")  # keys of quantization_config that are set here
+_CHECKSUM = re.compile("[0-9a-f]{8}")
 _SHARD_NAME = re.compile(r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors")
 
 
@@ -188,13 +190,13 @@ def _own_part(path: Path, config: dict[str, Any]) -> tuple[str, dict[str, FileRe
     quantization = config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     if not isinstance(quantization, dict) or method != METHOD:
-        found = "is not quantized" if method is None else f"is of quant_method {method!r}"
+        found = "is not quantized" if method is None else f"is of quant_method {brief(method)}"
         raise RunError(f"{path}: {found}; eqnet loads what 'eqnet export --to eqnet' writes (quant_method '{METHOD}')")
     written_by, written_version = quantization.get("written_by"), quantization.get("version")
     if not isinstance(written_by, str) or not written_by.isprintable():
-        raise RunError(f"{path}: was written by {written_by!r}; the file is damaged")
+        raise RunError(f"{path}: was written by {brief(written_by)}; the file is damaged")
     if type(written_version) is not int or written_version < 1:
-        raise RunError(f"{path}: version {written_version!r} of an artifact is none; the file is damaged")
+        raise RunError(f"{path}: version {brief(written_version)} of an artifact is none; the file is damaged")
     if written_version > VERSION:
         raise RunError(
             f"{path}: version {written_version} of the artifact, written by {written_by}; eqnet {_eqnet_version()} "
@@ -204,7 +206,7 @@ def _own_part(path: Path, config: dict[str, Any]) -> tuple[str, dict[str, FileRe
     found = strict_json.checksum(config)
     if checksum != found:
         raise RunError(
-            f"{path}: was changed since {written_by} wrote it (CRC-32 {found}, written as {checksum}); "
+            f"{path}: was changed since {written_by} wrote it (CRC-32 {found}, written as {brief(checksum)}); "
             "restore the file or export again"
         )
     records = _file_records(path, quantization.get("files"))
@@ -218,14 +220,14 @@ def _own_part(path: Path, config: dict[str, Any]) -> tuple[str, dict[str, FileRe
 def _file_records(path: Path, files: object) -> dict[str, FileRecord]:
     """The shards of an artifact; their names are the ones that eqnet gives, and so none leads out of the folder."""
     if not isinstance(files, dict) or not files or list(files) != _shard_names(len(files)):
-        raise RunError(f"{path}: files are {files!r}; expected {some(_shard_names(1))} or all of a model's shards")
+        raise RunError(f"{path}: files are {brief(files)}; expected {some(_shard_names(1))} or all of a model's shards")
     records = {}
     for name, record in files.items():
         match record:
-            case [int(nbytes), str(crc)] if nbytes > 0:
+            case [int(nbytes), str(crc)] if nbytes > 0 and _CHECKSUM.fullmatch(crc):
                 records[name] = FileRecord(nbytes, crc)
             case _:
-                raise RunError(f"{path}: file {name!r} is {record!r}; expected its size and checksum")
+                raise RunError(f"{path}: file {name!r} is {brief(record)}; expected its size and checksum")
     return records
 
 
@@ -247,7 +249,7 @@ def _check_index(path: Path, index: dict[str, Any], shards: list[Shard]) -> None
         raise RunError(f"{path}: does not agree with the shards about {name!r}; restore the file or export again")
     total = sum(spec.nbytes for shard in shards for spec in shard.specs.values())
     if index.get("metadata") != {"total_size": total}:
-        raise RunError(f"{path}: metadata are {index.get('metadata')!r}; the shards have a total_size of {total}")
+        raise RunError(f"{path}: metadata are {brief(index.get('metadata'))}; the shards have a total_size of {total}")
 
 
 def _check_replaceable(folder: Path) -> None:

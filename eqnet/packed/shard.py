@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any, BinaryIO
 
 import torch
@@ -256,13 +257,13 @@ def _parse_entry(path: Path, name: str, entry: object) -> tuple[Spec, int, int]:
         raise RunError(f"{path}: tensor {name!r}: expected dtype, shape and data_offsets; the file is damaged")
     dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise RunError(f"{path}: tensor {name!r}: {entry['dtype']!r} is none of the types {', '.join(DTYPES)}")
+        raise RunError(f"{path}: tensor {name!r}: {brief(entry['dtype'])} is none of the types {', '.join(DTYPES)}")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _are_sizes(offsets) or len(offsets) != 2:
-        raise RunError(f"{path}: tensor {name!r}: expected two data_offsets; found {offsets!r}")
+        raise RunError(f"{path}: tensor {name!r}: expected two data_offsets; found {brief(offsets)}")
     # Torch multiplies the sizes even if one of them is 0.
     if not _are_sizes(shape) or len(shape) > _MAX_DIMS or math.prod(max(size, 1) for size in shape) > _MAX_SIZE:
-        raise RunError(f"{path}: tensor {name!r}: {shape!r} cannot be its shape; the file is damaged")
+        raise RunError(f"{path}: tensor {name!r}: {brief(shape)} cannot be its shape; the file is damaged")
     return Spec(dtype, tuple(shape)), offsets[0], offsets[1]
 
 

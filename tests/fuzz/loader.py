@@ -26,6 +26,7 @@ from eqnet.errors import EqnetError
 from eqnet.packed.artifact import Artifact, write_artifact
 
 Files = dict[str, bytes]
+Content = tuple[dict[str, Any], dict[str, Tensor]]
 
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 3, 8, 255, 2**31, 2**32, 2**62, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308),
@@ -46,7 +47,6 @@ def case(draw: random.Random, folder: Path) -> str:
         Exception: a finding, unless the outcome was one of the two that are right.
     """
     files = dict(draw.choice(_sound()))
-    original = dict(files)
     for _ in range(draw.choice((1, 1, 2, 4))):
         draw.choice(DAMAGES)(draw, files)
     sealed = draw.random() < 0.7 and _seal(draw, files)
@@ -63,15 +63,11 @@ def case(draw: random.Random, folder: Path) -> str:
         return "refused"
     _compare(files, tensors)
     if not sealed:
-        _put(folder, original)
-        before, unharmed = _loaded(folder)
-        assert config == before, "another configuration was loaded"
-        assert set(tensors) == set(unharmed), "other tensors were loaded"
-        assert all(_same(tensor, unharmed[name]) for name, tensor in tensors.items()), "other data were loaded"
+        assert any(_equal((config, tensors), sound) for sound in _sound_content()), "what was loaded was never written"
     return "loaded"
 
 
-def _loaded(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _loaded(folder: Path) -> Content:
     artifact = Artifact.open(folder)
     tensors = {}
     for name in artifact.names:
@@ -91,6 +87,10 @@ def _compare(files: Files, tensors: dict[str, Tensor]) -> None:
     assert set(theirs) == set(tensors), "the safetensors library finds other tensors"
     for name, tensor in tensors.items():
         assert _same(tensor, theirs[name]), f"the safetensors library reads {name!r} otherwise"
+
+
+def _equal(a: Content, b: Content) -> bool:
+    return a[0] == b[0] and set(a[1]) == set(b[1]) and all(_same(tensor, b[1][name]) for name, tensor in a[1].items())
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -119,6 +119,17 @@ def _sound() -> list[Files]:
             write_artifact(folder, config, chosen, shard_bytes=shard_bytes)
             sound.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
     return sound
+
+
+@cache
+def _sound_content() -> list[Content]:
+    """What is in them: one of them may have become another."""
+    with TemporaryDirectory() as scratch:
+        content = []
+        for files in _sound():
+            _put(Path(scratch, "a"), files)
+            content.append(_loaded(Path(scratch, "a")))
+    return content
 
 
 def _put(folder: Path, files: Files) -> None:
@@ -186,7 +197,9 @@ def _take_from_another(draw: random.Random, files: Files) -> None:
 def _set_length(draw: random.Random, files: Files) -> None:
     """Lies about the length of a header."""
     name, data = _pick(draw, files, ".safetensors")
-    data[:8] = draw.choice((0, 1, 2, 8, len(data) - 8, len(data), 2**31, 2**63, 2**64 - 1)).to_bytes(8, "little")
+    data[:8] = draw.choice((0, 1, 2, 8, max(8, len(data)) - 8, len(data), 2**31, 2**63, 2**64 - 1)).to_bytes(
+        8, "little"
+    )
     files[name] = bytes(data)
 
 
