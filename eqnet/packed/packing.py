@@ -132,14 +132,15 @@ def _statistics_kept(supernet: Supernet) -> Iterator[None]:
 
 
 def _check_calibrated(supernet: Supernet) -> None:
-    """Raises ModelError if every scale is the 1 that it starts as; the range of a layer of zeros may be that, too."""
-    starts = [
-        not scale.any()
+    """Raises ModelError if all ranges are what they start as, which those of layers of zeros may stay."""
+    untouched = [
+        not any(parameter.any() for parameter in quantizer.parameters())
         for layer in supernet.elastic.values()
         if layer.weight.any()
-        for scale in layer.weight_quantizer.log_scale.values()
+        for quantizer in (layer.weight_quantizer, layer.input_quantizer)
+        if quantizer is not None
     ]
-    if starts and all(starts):
+    if untouched and all(untouched):
         first = next(iter(supernet.elastic))
         raise ModelError(
             f"layer '{first}' and all others have no ranges yet; call calibrate on the supernet, or restore a saved one"
