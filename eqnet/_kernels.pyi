@@ -34,3 +34,59 @@ def range_search(
 
 def isa() -> str:
     """The instruction set of the kernels, as in EQNET_CPU; raises ValueError if that asks for what is not there."""
+
+def panel_sizes(rows: int, cols: int, group_size: int, bits: int, /) -> tuple[int, int]:
+    """Bytes of the codes, and number of scales, of a weight in panels."""
+
+def fill_panels(
+    rows: int,
+    cols: int,
+    group_size: int,
+    bits: int,
+    codes: int,
+    scale: int,
+    scale_bytes: int,
+    scale_per_row: bool,
+    zero_point: int,
+    out_codes: int,
+    out_scales: int,
+    out_zeros: int,
+    threads: int,
+    /,
+) -> None: ...
+def linear(
+    rows: int,
+    cols: int,
+    group_size: int,
+    bits: int,
+    codes: int,
+    scales: int,
+    scale_type: int,
+    zeros: int,
+    x: int,
+    y: int,
+    element: int,
+    samples: int,
+    bias: int,
+    compute: int,
+    input_scale: float,
+    input_zero_point: int,
+    qmin: int,
+    qmax: int,
+    correction: int,
+    threads: int,
+    /,
+) -> None: ...
+def dequantize_panels(
+    rows: int,
+    cols: int,
+    group_size: int,
+    bits: int,
+    codes: int,
+    scales: int,
+    scale_type: int,
+    zeros: int,
+    out: int,
+    threads: int,
+    /,
+) -> None: ...

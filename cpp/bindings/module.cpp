@@ -1,8 +1,9 @@
-// The kernels as Python functions of raw addresses. Callers (eqnet/ops.py) check devices, types and sizes.
+// The kernels as Python functions of raw addresses. Callers (eqnet/ops/) check devices, types and sizes.
 #include <nanobind/nanobind.h>
 
 #include <cstdint>
 
+#include "bindings.h"
 #include "eqnet/fake_quantize.h"
 #include "eqnet/isa.h"
 #include "eqnet/range_search.h"
@@ -20,6 +21,8 @@ NB_MODULE(_kernels, m) {
   m.doc() = "eqnet's C++ kernels, bound to raw addresses of contiguous float32 memory.";
 
   m.def("isa", [] { return eqnet::isa_name(eqnet::isa()); });
+  bind_linear(m);
+  bind_program(m);
 
   m.def(
       "fake_quantize",

@@ -1,4 +1,4 @@
-"""The operators of eqnet as ``torch.library`` ops: a plain-torch default for every device, C++ for the CPU."""
+"""Fake quantization with learned scale and zero point, and its gradients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from eqnet import _kernels
+from eqnet.ops.library import LIBRARY
 
-_LIBRARY: Any = torch.library.Library("eqnet", "DEF")  # type: ignore[no-untyped-call]
-_LIBRARY.define(
+LIBRARY.define(
     "fake_quantize(Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, int qmax) -> Tensor"
 )
-_LIBRARY.define(
+LIBRARY.define(
     "fake_quantize_backward(Tensor grad, Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, "
     "int qmax) -> (Tensor, Tensor, Tensor)"
 )
@@ -174,10 +174,10 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return *torch.ops.eqnet.fake_quantize_backward(grad, *ctx.saved_tensors, *ctx.integers), None, None, None
 
 
-_LIBRARY.impl("fake_quantize", _fake_quantize_reference, "CompositeExplicitAutograd")
-_LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_reference, "CompositeExplicitAutograd")
-_LIBRARY.impl("fake_quantize", _fake_quantize_cpu, "CPU")
-_LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_cpu, "CPU")
+LIBRARY.impl("fake_quantize", _fake_quantize_reference, "CompositeExplicitAutograd")
+LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_reference, "CompositeExplicitAutograd")
+LIBRARY.impl("fake_quantize", _fake_quantize_cpu, "CPU")
+LIBRARY.impl("fake_quantize_backward", _fake_quantize_backward_cpu, "CPU")
 torch.library.register_autograd("eqnet::fake_quantize", _backward, setup_context=_setup_context)
 
 

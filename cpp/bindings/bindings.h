@@ -1,0 +1,7 @@
+// What module.cpp puts together: one function a source of bindings.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+void bind_linear(nanobind::module_& m);
+void bind_program(nanobind::module_& m);

@@ -1,0 +1,386 @@
+// The kernels, written once over a vector of 16 lanes of 32 bits (V). Each instruction set includes this file into one
+// source of its own, compiled with its own flags; everything is internal to that source.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+#include "kernels.h"
+
+namespace eqnet {
+namespace {
+
+template <class Body, int... I>
+inline __attribute__((always_inline)) void unrolled(const Body& body, std::integer_sequence<int, I...>) {
+  (body(std::integral_constant<int, I>()), ...);
+}
+
+// body(constant 0), body(constant 1), ... body(constant N - 1)
+template <int N, class Body>
+inline __attribute__((always_inline)) void unrolled(const Body& body) {
+  unrolled(body, std::make_integer_sequence<int, N>());
+}
+
+// The codes of step `Step` of half a block, a byte each; their widths are joined from the planes.
+template <class V, int Bits, int Step>
+inline __attribute__((always_inline)) typename V::Int step_codes(const std::uint8_t* lines) {
+  typename V::Int codes = V::zero();
+  int line = 0;
+  unrolled<4>([&](auto i) {
+    constexpr int kWidth = 8 >> i;  // 8, 4, 2, 1
+    constexpr int kBelow = Bits & ~(2 * kWidth - 1);
+    // How far up this plane's bits belong: the widths of the planes before it.
+    constexpr int kUp = ((kBelow & 8) ? 8 : 0) + ((kBelow & 4) ? 4 : 0) + ((kBelow & 2) ? 2 : 0);
+    if constexpr ((Bits & kWidth) != 0) {
+      const auto raw = V::load(lines + (line + Step % kWidth) * kLine);
+      const auto shifted = V::template shift_right<Step / kWidth * kWidth - kUp>(raw);
+      const auto mask = V::set_byte(static_cast<std::uint8_t>(((1 << kWidth) - 1) << kUp));
+      if constexpr (kWidth == 8) {
+        codes = raw;
+      } else if constexpr (kBelow == 0) {
+        codes = V::both(shifted, mask);
+      } else {
+        codes = V::merge(codes, shifted, mask);
+      }
+      line += kWidth;
+    }
+  });
+  return codes;
+}
+
+template <class V>
+inline typename V::Float load_scale(const void* scales, ScaleType type, std::int64_t index) {
+  switch (type) {
+    case ScaleType::kFloat16: return V::from_half(static_cast<const std::uint16_t*>(scales) + index);
+    case ScaleType::kBfloat16: return V::from_bfloat(static_cast<const std::uint16_t*>(scales) + index);
+    default: return V::load_float(static_cast<const float*>(scales) + index);
+  }
+}
+
+template <class V>
+void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
+              std::int32_t* minus_sum) {
+  for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
+    auto most = V::zero_float();
+    auto poison = V::zero_float();  // 0, but NaN if any x is NaN or infinite, which integers could not tell
+    for (std::int64_t i = 0; i < segment_cols; i += kHalf) {
+      const auto values_here = V::load_float(x + i);
+      most = V::max_magnitude(most, values_here);
+      poison = V::multiply_add(values_here, V::zero_float(), poison);
+    }
+    const float magnitude = V::largest_magnitude(most);
+    scale[s] = magnitude / 127.0f + V::sum_float(poison);
+    // A magnitude so small that its inverse overflows is as good as 0.
+    const float inverse = magnitude > 1e-36f ? 127.0f / magnitude : 0.0f;
+    auto sum = V::zero();
+    for (std::int64_t i = 0; i < segment_cols; i += kHalf) {
+      const auto rounded = V::to_int(V::multiply(V::load_float(x + i), V::set_float(inverse)));
+      sum = V::add(sum, rounded);
+      V::store_bytes(values + i, rounded);
+    }
+    minus_sum[s] = -V::sum(sum);
+  }
+}
+
+// How far ahead of its use a panel is fetched: what memory delivers while a few blocks are computed.
+constexpr std::int64_t kAhead = 4096;
+
+template <class V, int Lines>
+inline __attribute__((always_inline)) void prefetch_ahead(const std::uint8_t* lines) {
+  unrolled<Lines>([&](auto i) { V::prefetch(lines + kAhead + i * kLine); });
+}
+
+// Walks one panel segment by segment: begin(), then step(constant step, half, codes, column) for each step and half, then
+// end(segment, scale group).
+template <class V, int Bits, class Begin, class Step, class End>
+inline __attribute__((always_inline)) void walk(const Panels& weights, std::int64_t panel, const Begin& begin,
+                                                const Step& step, const End& end) {
+  const PanelShape& shape = weights.shape;
+  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes();
+  const std::int64_t first_group = panel * shape.scale_groups();
+  std::int64_t column = 0;
+  if (shape.half_blocks()) {
+    for (std::int64_t block = 0; block < shape.blocks(); ++block, lines += 2 * Bits * kLine) {
+      prefetch_ahead<V, 2 * Bits>(lines);
+      unrolled<2>([&](auto part) {
+        begin(2 * block + part);
+        unrolled<4>([&](auto i) {
+          constexpr int kIndex = 4 * part + i;
+          step(i, 0, step_codes<V, Bits, kIndex>(lines), column);
+          step(i, 1, step_codes<V, Bits, kIndex>(lines + Bits * kLine), column);
+          column += kStep;
+        });
+        end(2 * block + part, first_group + 2 * block + part);
+      });
+    }
+    return;
+  }
+  const std::int64_t blocks = shape.segment_blocks();
+  const std::int64_t per_group = shape.group_segments();
+  std::int64_t segment = 0;
+  for (std::int64_t group = 0; group < shape.groups(); ++group) {
+    for (std::int64_t in_group = 0; in_group < per_group; ++in_group, ++segment) {
+      begin(segment);
+      for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
+        prefetch_ahead<V, 2 * Bits>(lines);
+        unrolled<8>([&](auto i) {
+          step(i, 0, step_codes<V, Bits, i>(lines), column);
+          step(i, 1, step_codes<V, Bits, i>(lines + Bits * kLine), column);
+          column += kStep;
+        });
+      }
+      end(segment, first_group + group);
+    }
+  }
+}
+
+template <class V, int Bits, int Rows>
+void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
+  using Int = typename V::Int;
+  using Float = typename V::Float;
+  constexpr int kChains = Rows >= V::kChains ? 1 : V::kChains / (2 * Rows) > 1 ? V::kChains / (2 * Rows) : 1;
+  Int sum[Rows][2][kChains];
+  Float total[Rows][2];
+  for (auto& row : total) row[0] = row[1] = V::zero_float();
+  walk<V, Bits>(
+      weights, panel,
+      [&](std::int64_t segment) {
+        unrolled<Rows>([&](auto m) {
+          // Codes are unsigned: 2^(Bits - 1) times the sum of x is too much if they are symmetric.
+          const auto start = weights.zeros == nullptr
+                                 ? V::set(x.minus_sum[m * x.segments + segment] * (1 << (Bits - 1)))
+                                 : V::zero();
+          unrolled<2>([&](auto half) {
+            sum[m][half][0] = start;
+            for (int c = 1; c < kChains; ++c) sum[m][half][c] = V::zero();
+          });
+        });
+      },
+      [&](auto i, auto half, Int codes, std::int64_t column) {
+        unrolled<Rows>([&](auto m) {
+          sum[m][half][i % kChains] = V::template dot<(Bits > 7)>(
+              sum[m][half][i % kChains], codes, V::broadcast_step(x.values + m * x.stride + column));
+        });
+      },
+      [&](std::int64_t segment, std::int64_t group) {
+        unrolled<2>([&](auto half) {
+          const auto scale = load_scale<V>(weights.scales, weights.scale_type, group * kPanel + half * kHalf);
+          unrolled<Rows>([&](auto m) {
+            const std::int64_t at = m * x.segments + segment;
+            Int all = sum[m][half][0];
+            for (int c = 1; c < kChains; ++c) all = V::add(all, sum[m][half][c]);
+            if (weights.zeros != nullptr) {
+              all = V::add_product(all, V::widen(weights.zeros + group * kPanel + half * kHalf), x.minus_sum[at]);
+            }
+            total[m][half] = V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])),
+                                             total[m][half]);
+          });
+        });
+      });
+  for (int m = 0; m < Rows; ++m) {
+    for (int half = 0; half < 2; ++half) V::store_float(sums + m * kPanel + half * kHalf, total[m][half]);
+  }
+}
+
+template <class V, int Bits, int Rows>
+void decode_float(const Panels& weights, std::int64_t panel, const FloatRows& x, float* sums) {
+  using Int = typename V::Int;
+  using Float = typename V::Float;
+  Float sum[Rows][2];
+  Float total[Rows][2];
+  for (auto& row : total) row[0] = row[1] = V::zero_float();
+  walk<V, Bits>(
+      weights, panel,
+      [&](std::int64_t) {
+        for (auto& row : sum) row[0] = row[1] = V::zero_float();
+      },
+      [&](auto, auto half, Int codes, std::int64_t column) {
+        const Int centered = V::template centered<Bits>(codes);
+        unrolled<4>([&](auto t) {
+          const auto weight = V::template column<Bits, t>(centered);
+          unrolled<Rows>([&](auto m) {
+            sum[m][half] =
+                V::multiply_add(weight, V::set_float(x.values[m * x.stride + column + t]), sum[m][half]);
+          });
+        });
+      },
+      [&](std::int64_t segment, std::int64_t group) {
+        unrolled<2>([&](auto half) {
+          const auto scale = load_scale<V>(weights.scales, weights.scale_type, group * kPanel + half * kHalf);
+          unrolled<Rows>([&](auto m) {
+            auto all = sum[m][half];
+            if (weights.zeros != nullptr) {
+              const auto zeros = V::subtract(V::to_float(V::widen(weights.zeros + group * kPanel + half * kHalf)),
+                                             V::set_float(1 << (Bits - 1)));
+              all = V::multiply_add(zeros, V::set_float(x.minus_sum[m * x.segments + segment]), all);
+            }
+            total[m][half] = V::multiply_add(all, scale, total[m][half]);
+          });
+        });
+      });
+  for (int m = 0; m < Rows; ++m) {
+    for (int half = 0; half < 2; ++half) V::store_float(sums + m * kPanel + half * kHalf, total[m][half]);
+  }
+}
+
+// Calls emit(constant step in block, step among all of the part, half, codes) for the segments [first, first + count).
+template <class V, int Bits, class Emit>
+inline __attribute__((always_inline)) void each_step(const Panels& weights, std::int64_t panel, std::int64_t first,
+                                                     std::int64_t count, const Emit& emit) {
+  const PanelShape& shape = weights.shape;
+  const std::int64_t steps = shape.segment_cols() / kStep;
+  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes() + first * steps / kSteps * shape.block_bytes();
+  const std::int64_t blocks = count * steps / kSteps;  // parts are whole blocks
+  for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
+    prefetch_ahead<V, 2 * Bits>(lines);
+    unrolled<8>([&](auto i) {
+      emit(block * kSteps + i, 0, step_codes<V, Bits, i>(lines));
+      emit(block * kSteps + i, 1, step_codes<V, Bits, i>(lines + Bits * kLine));
+    });
+  }
+}
+
+template <class V, int Bits>
+void unpack_int8(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
+                 const Int8Tile& tile) {
+  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) {
+    V::store(tile.codes + (2 * step + half) * kLine, codes);
+  });
+  const std::int64_t first_group = panel * weights.shape.scale_groups();
+  const std::int64_t per_group = weights.shape.group_segments();
+  for (std::int64_t s = 0; s < count; ++s) {
+    const std::int64_t group = first_group + (first + s) / per_group;
+    for (std::int64_t half = 0; half < 2; ++half) {
+      const std::int64_t from = group * kPanel + half * kHalf;
+      V::store_float(tile.scale + s * kPanel + half * kHalf, load_scale<V>(weights.scales, weights.scale_type, from));
+      V::store(tile.zeros + s * kPanel + half * kHalf,
+               weights.zeros == nullptr ? V::set(1 << (Bits - 1)) : V::widen(weights.zeros + from));
+    }
+  }
+}
+
+template <class V, int Bits>
+void unpack_float(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
+  using Float = typename V::Float;
+  const std::int64_t steps = weights.shape.segment_cols() / kStep;
+  const std::int64_t first_group = panel * weights.shape.scale_groups();
+  const std::int64_t per_group = weights.shape.group_segments();
+  Float scale[2];
+  Float zeros[2];
+  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) {
+    if (step % steps == 0) {
+      const std::int64_t from = (first_group + (first + step / steps) / per_group) * kPanel + half * kHalf;
+      scale[half] = load_scale<V>(weights.scales, weights.scale_type, from);
+      zeros[half] = weights.zeros == nullptr
+                        ? V::zero_float()
+                        : V::subtract(V::to_float(V::widen(weights.zeros + from)), V::set_float(1 << (Bits - 1)));
+    }
+    const auto centered = V::template centered<Bits>(codes);
+    unrolled<4>([&](auto t) {
+      const Float weight = V::multiply(V::subtract(V::template column<Bits, t>(centered), zeros[half]), scale[half]);
+      V::store_float(tile + (kStep * step + t) * kPanel + half * kHalf, weight);
+    });
+  });
+}
+
+template <class V, int Rows, bool Wide>
+inline __attribute__((always_inline)) void gemm_int8_tile(const Int8Tile& tile, const PanelShape& shape,
+                                                          std::int64_t first, std::int64_t count, const Int8Rows& x,
+                                                          std::int64_t row, float* sums) {
+  using Int = typename V::Int;
+  using Float = typename V::Float;
+  const std::int64_t segment_cols = shape.segment_cols();
+  const std::int8_t* values = x.values + row * x.stride + first * segment_cols;
+  const std::uint8_t* codes = tile.codes;
+  Float total[Rows][2];
+  for (int r = 0; r < Rows; ++r) {
+    for (int half = 0; half < 2; ++half) total[r][half] = V::load_float(sums + r * kPanel + half * kHalf);
+  }
+  for (std::int64_t s = 0; s < count; ++s) {
+    Int sum[Rows][2];
+    for (auto& one : sum) one[0] = one[1] = V::zero();
+    for (std::int64_t column = 0; column < segment_cols; column += kStep, codes += 2 * kLine, values += kStep) {
+      const Int low = V::load(codes);
+      const Int high = V::load(codes + kLine);
+      unrolled<Rows>([&](auto r) {
+        const Int step = V::broadcast_step(values + r * x.stride);
+        sum[r][0] = V::template dot<Wide>(sum[r][0], low, step);
+        sum[r][1] = V::template dot<Wide>(sum[r][1], high, step);
+      });
+    }
+    unrolled<2>([&](auto half) {
+      const Float scale = V::load_float(tile.scale + s * kPanel + half * kHalf);
+      const Int zeros = V::load(tile.zeros + s * kPanel + half * kHalf);
+      unrolled<Rows>([&](auto r) {
+        const std::int64_t at = (row + r) * x.segments + first + s;
+        const Int all = V::add_product(sum[r][half], zeros, x.minus_sum[at]);
+        total[r][half] =
+            V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])), total[r][half]);
+      });
+    });
+  }
+  for (int r = 0; r < Rows; ++r) {
+    for (int half = 0; half < 2; ++half) V::store_float(sums + r * kPanel + half * kHalf, total[r][half]);
+  }
+}
+
+template <class V, int Rows>
+void gemm_int8(const Int8Tile& tile, const PanelShape& shape, std::int64_t first, std::int64_t count,
+               const Int8Rows& x, std::int64_t row, float* sums) {
+  if (shape.bits > 7) {
+    gemm_int8_tile<V, Rows, true>(tile, shape, first, count, x, row, sums);
+  } else {
+    gemm_int8_tile<V, Rows, false>(tile, shape, first, count, x, row, sums);
+  }
+}
+
+template <class V, int Rows>
+void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums) {
+  using Float = typename V::Float;
+  Float sum[Rows][2];
+  for (auto& one : sum) one[0] = one[1] = V::zero_float();
+  for (std::int64_t column = 0; column < cols; ++column, tile += kPanel) {
+    const Float low = V::load_float(tile);
+    const Float high = V::load_float(tile + kHalf);
+    unrolled<Rows>([&](auto r) {
+      const Float value = V::set_float(x[r * stride + column]);
+      sum[r][0] = V::multiply_add(low, value, sum[r][0]);
+      sum[r][1] = V::multiply_add(high, value, sum[r][1]);
+    });
+  }
+  // Added as a whole: sums of sums lose less than one long sum.
+  for (int r = 0; r < Rows; ++r) {
+    for (int half = 0; half < 2; ++half) {
+      float* at = sums + r * kPanel + half * kHalf;
+      V::store_float(at, V::add(V::load_float(at), sum[r][half]));
+    }
+  }
+}
+
+template <class V>
+constexpr LinearKernels kernel_table(Isa isa) {
+  LinearKernels table{};
+  table.isa = isa;
+  table.decode_rows = V::kDecodeRows;
+  table.int8_tile_rows = V::kInt8TileRows;
+  table.float_tile_rows = V::kFloatTileRows;
+  table.quantize = quantize<V>;
+  unrolled<7>([&](auto i) {
+    constexpr int kBits = i + 2;
+    unrolled<4>([&](auto log_rows) {
+      if constexpr ((1 << log_rows) <= V::kDecodeRows) {
+        table.decode_int8[kBits][log_rows] = decode_int8<V, kBits, (1 << log_rows)>;
+        table.decode_float[kBits][log_rows] = decode_float<V, kBits, (1 << log_rows)>;
+      }
+    });
+    table.unpack_int8[kBits] = unpack_int8<V, kBits>;
+    table.unpack_float[kBits] = unpack_float<V, kBits>;
+  });
+  unrolled<V::kInt8TileRows>([&](auto i) { table.gemm_int8[i + 1] = gemm_int8<V, i + 1>; });
+  unrolled<V::kFloatTileRows>([&](auto i) { table.gemm_float[i + 1] = gemm_float<V, i + 1>; });
+  return table;
+}
+
+}  // namespace
+}  // namespace eqnet

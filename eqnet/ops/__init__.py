@@ -1,0 +1,7 @@
+"""The operators of eqnet as ``torch.library`` ops: a plain-torch default for every device, C++ for the CPU."""
+
+from eqnet.ops.fake_quantize import fake_quantize
+from eqnet.ops.linear import packed_linear, packed_linear_static
+from eqnet.ops.panels import Panels
+
+__all__ = ["Panels", "fake_quantize", "packed_linear", "packed_linear_static"]
