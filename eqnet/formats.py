@@ -62,7 +62,7 @@ class Format:
         """
         match = _PATTERN.fullmatch(text)
         if match is None:
-            raise InputError(f"'{text}' is not a format; write one like int4:channel, uint8:tensor or int3:group32")
+            raise InputError(f"{text!r} is not a format; write one like int4:channel, uint8:tensor or int3:group32")
         size = int(match["size"] or 0)
         granularity = Granularity(match["name"]) if match["name"] else Granularity.GROUP
         return cls(int(match["bits"]), match["sign"] == "", granularity, size)

@@ -53,7 +53,7 @@ class LayerRecord:
                 "input": str() | None as input,
                 "shape": [*shape],
                 "dtype": str(dtype),
-            } if dtype in _DTYPES and all(type(size) is int and size > 0 for size in shape):
+            } if kind.isprintable() and dtype in _DTYPES and all(type(size) is int and size > 0 for size in shape):
                 parsed = Format.parse(input) if input is not None else None
                 return cls(kind, Format.parse(weight), parsed, tuple(shape), _DTYPES[dtype])
         raise InputError(f"{data!r} does not describe a packed layer")
@@ -88,7 +88,7 @@ class Record:
         """Raises InputError unless data is what ``to_json`` writes; other keys are ignored."""
         match data:
             case {"layers": dict(layers), "folded": dict(folded), "affine": [*affine], "metadata": dict(metadata)} if (
-                all(type(name) is str for name in [*folded.values(), *affine])
+                all(type(name) is str and name.isprintable() for name in [*layers, *folded, *folded.values(), *affine])
             ):
                 records = {}
                 for name, layer in layers.items():

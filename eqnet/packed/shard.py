@@ -158,8 +158,8 @@ class Shard:
         """
         spec, start = self.specs[name], self._starts[name]
         if name not in self._checked:
-            with memoryview(self._map) as view, view[start : start + spec.nbytes] as data:
-                found = f"{zlib.crc32(data):08x}"
+            with memoryview(self._map) as view, view[start : start + spec.nbytes] as content:
+                found = f"{zlib.crc32(content):08x}"
             if found != self._checksums[name]:
                 raise RunError(
                     f"{self.path}: tensor {name!r} is damaged (CRC-32 {found}, written as {self._checksums[name]}); "
@@ -168,8 +168,10 @@ class Shard:
             self._checked.add(name)
         if not spec.nbytes:
             return torch.empty(spec.shape, dtype=spec.dtype)
-        flat = torch.frombuffer(self._map, dtype=spec.dtype, count=math.prod(spec.shape), offset=start)
-        return flat.view(spec.shape)
+        data = torch.frombuffer(self._map, dtype=torch.uint8, count=spec.nbytes, offset=start)
+        if spec.dtype == torch.bool and int(data.max()) > 1:
+            raise RunError(f"{self.path}: tensor {name!r} has bytes that are neither true nor false; export again")
+        return data.view(spec.dtype).view(spec.shape)
 
     def release(self, name: str) -> None:
         """Gives the memory of a tensor back; whoever still reads it gets it from the file, unchecked.

@@ -19,9 +19,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tests.fuzz import loader, unpackers
+from tests.fuzz import loader, models, unpackers
 
-FUZZERS: dict[str, Callable[[random.Random, Path], str]] = {"loader": loader.case, "unpackers": unpackers.case}
+FUZZERS: dict[str, Callable[[random.Random, Path], str]] = {
+    "loader": loader.case,
+    "models": models.case,
+    "unpackers": unpackers.case,
+}
 SLOW = 10.0
 """Seconds after which a case ends the process: input of a few kilobytes must not hold a program up."""
 

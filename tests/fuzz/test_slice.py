@@ -11,7 +11,7 @@ import pytest
 
 from tests.fuzz.__main__ import FUZZERS
 
-SECONDS = 4.0
+SECONDS = 3.0
 ENOUGH = 100  # cases that even a slow machine does in that time
 
 

@@ -197,6 +197,11 @@ def test_a_header_that_lies(whole: Path, edit: Callable[[dict[str, Any]], object
     refused(whole, f"model.safetensors: {message}|model.safetensors: .*{message}")
 
 
+def test_booleans_that_are_neither(whole: Path) -> None:
+    rewrite(whole, lambda entries: entries["fc.codes"].update(dtype="BOOL"))
+    refused(whole, "model.safetensors: tensor 'fc.codes' has bytes that are neither true nor false; export again")
+
+
 def test_data_that_belong_to_no_tensor(whole: Path) -> None:
     rewrite(whole, lambda entries: None, extra=b"12345678")
     refused(whole, r"model.safetensors: its tensors end at byte \d+ of \d+")

@@ -32,7 +32,15 @@ def test_a_record_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"dtype": "int8"}, {"shape": [4, 0]}, {"shape": [4, True]}, {"kind": 3}, {"input": 8}, {"weight": "int9:tensor"}],
+    [
+        {"kind": "\x1b[2J"},
+        {"dtype": "int8"},
+        {"shape": [4, 0]},
+        {"shape": [4, True]},
+        {"kind": 3},
+        {"input": 8},
+        {"weight": "int9:tensor"},
+    ],
     ids=str,
 )
 def test_a_layer_that_is_none_is_named(change: dict[str, object]) -> None:
@@ -42,7 +50,18 @@ def test_a_layer_that_is_none_is_named(change: dict[str, object]) -> None:
         Record.from_json(data)
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {**RECORD.to_json(), "folded": {"norm": 1}}, {"layers": {}}], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {},
+        {**RECORD.to_json(), "folded": {"norm": 1}},
+        {**RECORD.to_json(), "affine": ["\x1b[2J"]},
+        {"layers": {}},
+    ],
+    ids=str,
+)
 def test_what_is_no_record_is_refused(data: object) -> None:
     with pytest.raises(InputError, match="expected 'layers', 'folded', 'affine' and 'metadata'"):
         Record.from_json(data)
