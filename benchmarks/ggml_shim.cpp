@@ -1,5 +1,5 @@
-// Products with one of ggml's quantized matrices, for ctypes. Link with -lggml -lggml-base -lggml-cpu. What is made lives
-// as long as the process.
+// Products with one of ggml's quantized matrices, for ctypes. Link with -lggml -lggml-base -lggml-cpu.
+// What is made lives as long as the process.
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -29,7 +29,8 @@ struct Tensors {
   std::unique_ptr<ggml_backend_buffer, BufferEnd> buffer;
 
   explicit Tensors(std::size_t count)
-      : context(ggml_init({ggml_tensor_overhead() * count + ggml_graph_overhead_custom(count, false), nullptr, true})) {}
+      : context(ggml_init({count * ggml_tensor_overhead() + ggml_graph_overhead_custom(count, false),
+                           nullptr, true})) {}
 
   bool allocate(ggml_backend_buffer_type_t type) {
     buffer.reset(ggml_backend_alloc_ctx_tensors_from_buft(context.get(), type));
