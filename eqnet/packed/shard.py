@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 import re
 import zlib
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from eqnet.errors import InputError, RunError
 from eqnet.packed import strict_json
+from eqnet.packed.mapping import drop, mapped
 
 DTYPES = {
     "C64": torch.complex64,
@@ -143,7 +143,7 @@ class Shard:
         self.path = path
         try:
             header = _read_header(path, file, record)
-            self._map = mmap.mmap(file.fileno(), record.nbytes, access=mmap.ACCESS_COPY)
+            self._map = mapped(file, record.nbytes)
         except OSError as e:
             raise RunError(f"{path}: cannot be read ({e.strerror or e})") from e
         self.specs, self._starts, self._checksums = _parse_header(path, header, record.nbytes)
@@ -179,10 +179,7 @@ class Shard:
         The pages that it shares with its neighbours stay. What was written to the tensor is lost.
         """
         self._checked.discard(name)
-        start, stop = self._starts[name], self._starts[name] + self.specs[name].nbytes
-        start, stop = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
-        if start < stop and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none, and trims by itself
-            self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+        drop(self._map, self._starts[name], self.specs[name].nbytes)
 
 
 def _header(names: Sequence[str], specs: Mapping[str, Spec], checksums: Sequence[int]) -> bytes:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eqnet import InputError, RunError
 from eqnet.packed.artifact import Artifact, write_artifact
+from eqnet.packed.mapping import release
 
 CONFIG = {"model_type": "résnet", "eps": 1e-05, "quantization_config": {"layers": {"fc": "uint3:group32"}}}
 HEADERS = 65536  # config.json and the safetensors header of an ordinary model together stay below
@@ -121,6 +122,58 @@ def test_a_tensor_outlives_its_artifact_and_a_new_one_in_its_place(tmp_path: Pat
     write_artifact(tmp_path, {}, {"a": torch.zeros(1)})
     assert torch.equal(tensor, torch.arange(100_000))
     assert Artifact.open(tmp_path).tensor("a").tolist() == [0]
+
+
+def test_opening_reads_no_data(tmp_path: Path) -> None:
+    write_artifact(tmp_path, {}, {"a": torch.ones(3), "b": torch.ones(3)})
+    data = bytearray((tmp_path / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(data)
+    artifact = Artifact.open(tmp_path)
+    assert artifact.specs["b"].shape == (3,)
+    assert artifact.tensor("a").tolist() == [1, 1, 1]
+    for read in (lambda: artifact.tensor("b"), artifact.check):
+        with pytest.raises(RunError, match="tensor 'b' is damaged"):
+            read()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells")
+@pytest.mark.parametrize("by", ["name", "tensor"])
+def test_what_is_released_takes_no_memory(tmp_path: Path, by: str) -> None:
+    count = 4_000_000
+    write_artifact(tmp_path, {}, {"small": torch.ones(3), "large": torch.arange(count), "last": torch.ones(3).half()})
+    artifact = Artifact.open(tmp_path)
+    large, small = artifact.tensor("large"), artifact.tensor("small")
+    large[count // 2] = -1
+    small[0] = 5
+    before = resident(large)
+    if by == "name":
+        artifact.release("large")
+    else:
+        release(large.view(2, -1)[1])  # a part stands for all of it
+    assert before - resident(large) > 0.99 * large.nbytes
+    assert torch.equal(large, torch.arange(count))  # from the file again
+    assert small.tolist() == [5, 1, 1]  # its neighbour is left alone
+
+
+def resident(tensor: Tensor) -> int:
+    """Bytes in memory of the mapping in which the tensor lies."""
+    found = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, _, rest = line.partition("-")
+        if rest and " " in rest and ":" not in first:
+            start, stop = int(first, 16), int(rest.split()[0], 16)
+            found = start <= tensor.data_ptr() < stop
+        elif found and line.startswith("Rss:"):
+            return 1024 * int(line.split()[1])
+    raise AssertionError("the tensor is in no mapping")
+
+
+def test_tensors_that_are_no_file_are_left_alone() -> None:
+    ordinary = torch.arange(100_000)
+    for tensor in (ordinary, torch.zeros(0), torch.zeros(3, device="meta")):
+        release(tensor)
+    assert torch.equal(ordinary, torch.arange(100_000))
 
 
 def test_an_unknown_tensor_is_refused_with_those_there_are(tmp_path: Path) -> None:
