@@ -151,7 +151,8 @@ def test_what_is_released_takes_no_memory(tmp_path: Path, by: str) -> None:
         artifact.release("large")
     else:
         release(large.view(2, -1)[1])  # a part stands for all of it
-    assert before - resident(large) > 0.99 * large.nbytes
+    assert before > 0.5 * large.nbytes
+    assert resident(large) < 0.01 * large.nbytes
     assert torch.equal(large, torch.arange(count))  # from the file again
     assert small.tolist() == [5, 1, 1]  # its neighbour is left alone
 
