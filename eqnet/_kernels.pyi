@@ -90,3 +90,48 @@ def dequantize_panels(
     threads: int,
     /,
 ) -> None: ...
+
+class Program:
+    """See cpp/include/eqnet/program.h; paddings are top, left, bottom and right, bounds the least and the greatest."""
+
+    def __init__(self, in_channels: int) -> None: ...
+    def convolution(
+        self,
+        x: int,
+        *,
+        weight: int,
+        scale: int,
+        group_size: int,
+        bias: int,
+        channels: tuple[int, int],
+        groups: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        dilation: tuple[int, int],
+        padding: tuple[int, int, int, int],
+        input_scale: float,
+        input_zero: int,
+        levels: int,
+        residual: int,
+        bounds: tuple[float, float],
+    ) -> int: ...
+    def add(self, a: int, b: int, bounds: tuple[float, float]) -> int: ...
+    def bound(self, x: int, bounds: tuple[float, float]) -> int: ...
+    def pool(
+        self,
+        x: int,
+        *,
+        maximum: bool,
+        whole_image: bool,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int, int, int],
+        count_padding: bool,
+        bounds: tuple[float, float],
+    ) -> int: ...
+    def concatenate(self, values: list[int]) -> int: ...
+    def flatten(self, x: int) -> int: ...
+    def finish(self, result: int) -> None: ...
+    def result_size(self, height: int, width: int) -> tuple[int, int, int]: ...
+    def arena_bytes(self, height: int, width: int) -> int: ...
+    def run(self, x: int, images: int, height: int, width: int, y: int, threads: int) -> None: ...
