@@ -47,6 +47,8 @@ def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | None =
     for name in record.folded:
         into_identity(_batch_norm(made, name, path))
     _assign(made, tensors)
+    for name, dtype in record.remade.items():
+        _convert(made, name, dtype, path)
     unknown = sorted(set(artifact.names) - {tied.get(name, name) for name in made.state_dict()})
     if unknown:
         raise RunError(f"{folder}: {type(made).__name__} has no place for tensor '{unknown[0]}'; load another model")
@@ -164,6 +166,16 @@ def _assign(made: nn.Module, tensors: _Tensors) -> None:
                         name, f"is of shape {tuple(found.shape)}; the model's is of {tuple(present.shape)}"
                     )
                 members[leaf] = found
+
+
+def _convert(made: nn.Module, name: str, dtype: torch.dtype, path: Path) -> None:
+    """Gives a buffer that was made anew the type that it had."""
+    owner, _, leaf = name.rpartition(".")
+    module = _module(made, owner, path)
+    buffer = module._buffers.get(leaf)
+    if buffer is None or leaf not in module._non_persistent_buffers_set:
+        raise InputError(f"{path}: {type(made).__name__} has no buffer '{name}'; give the model that was packed")
+    module._buffers[leaf] = buffer.to(dtype)
 
 
 def _join(path: str, leaf: str) -> str:

@@ -73,7 +73,8 @@ def pack(
         into_identity(model.get_submodule(name))
     for name, parameter in model.named_parameters():
         _check_finite("the model", **{f"parameter '{name}'": parameter})
-    return PackedModel(model, Record(records, dict(supernet.folded), affine, dict(metadata or {})))
+    record = Record(records, dict(supernet.folded), affine, _remade(model), dict(metadata or {}))
+    return PackedModel(model, record)
 
 
 def _pack_layer(
@@ -118,6 +119,16 @@ def _copy(supernet: Supernet) -> nn.Module:
     shared = [quantizer for layer in layers for quantizer in (layer.weight_quantizer, layer.input_quantizer)]
     weights = [p for layer in layers for p in layer.parameters(recurse=False) if id(p) not in elsewhere]
     return copy.deepcopy(supernet.model, {id(part): part for part in [*shared, *weights]})
+
+
+def _remade(model: nn.Module) -> dict[str, torch.dtype]:
+    """Types of the buffers in floating point that no state dict has: a model may change its own after it was made."""
+    return {
+        f"{path}.{name}".lstrip("."): buffer.dtype
+        for path, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in module._non_persistent_buffers_set and buffer.is_floating_point()
+    }
 
 
 @contextmanager

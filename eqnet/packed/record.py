@@ -40,7 +40,7 @@ class LayerRecord:
             "weight": str(self.weight),
             "input": str(self.input) if self.input is not None else None,
             "shape": list(self.shape),
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": _name(self.dtype),
         }
 
     @classmethod
@@ -67,12 +67,14 @@ class Record:
         layers: of each packed layer, by name.
         folded: names of the batch norms that became part of a layer, and of that layer.
         affine: names of the batch norms that became a scale and a shift for each channel.
+        remade: types of the buffers in floating point that are not stored but made anew with the model, by name.
         metadata: whatever was given to ``pack``, as JSON can hold it.
     """
 
     layers: Mapping[str, LayerRecord]
     folded: Mapping[str, str] = field(default_factory=dict)
     affine: tuple[str, ...] = ()
+    remade: Mapping[str, torch.dtype] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class Record:
             "layers": {name: layer.to_json() for name, layer in self.layers.items()},
             "folded": dict(self.folded),
             "affine": list(self.affine),
+            "remade": {name: _name(dtype) for name, dtype in self.remade.items()},
             "metadata": dict(self.metadata),
         }
 
@@ -87,8 +90,15 @@ class Record:
     def from_json(cls, data: object) -> Record:
         """Raises InputError unless data is what ``to_json`` writes; other keys are ignored."""
         match data:
-            case {"layers": dict(layers), "folded": dict(folded), "affine": [*affine], "metadata": dict(metadata)} if (
-                all(type(name) is str and name.isprintable() for name in [*layers, *folded, *folded.values(), *affine])
+            case {
+                "layers": dict(layers),
+                "folded": dict(folded),
+                "affine": [*affine],
+                "remade": dict(remade),
+                "metadata": dict(metadata),
+            } if all(isinstance(dtype, str) and dtype in _DTYPES for dtype in remade.values()) and all(
+                type(name) is str and name.isprintable()
+                for name in [*layers, *folded, *folded.values(), *affine, *remade]
             ):
                 records = {}
                 for name, layer in layers.items():
@@ -96,5 +106,10 @@ class Record:
                         records[name] = LayerRecord.from_json(layer)
                     except InputError as e:
                         raise InputError(f"layer '{name}': {e}") from e
-                return cls(records, folded, tuple(affine), metadata)
-        raise InputError("expected 'layers', 'folded', 'affine' and 'metadata' of a packed model")
+                dtypes = {name: _DTYPES[dtype] for name, dtype in remade.items()}
+                return cls(records, folded, tuple(affine), dtypes, metadata)
+        raise InputError("expected 'layers', 'folded', 'affine', 'remade' and 'metadata' of a packed model")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

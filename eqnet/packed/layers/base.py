@@ -53,6 +53,24 @@ class InputRange:
             raise InputError(f"input zero point: {self.format} has {lowest} to {highest}; found {zero_point}")
 
 
+@dataclass(frozen=True, eq=False)
+class LayerWeight(PackedTensor):
+    """A packed weight that also answers what models ask of the weight of their layer beside its values.
+
+    Attributes:
+        dtype: what the layer's weight would have in floating point.
+        shape: that of torch's layout.
+    """
+
+    dtype: torch.dtype
+    shape: torch.Size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is stored."""
+        return self.codes.device
+
+
 class PackedLayer(nn.Module):
     """A layer that holds its weight packed; its forward is the slow and obvious one.
 
@@ -146,9 +164,18 @@ class PackedLayer(nn.Module):
         return layer
 
     @property
-    def weight(self) -> PackedTensor:
+    def weight(self) -> LayerWeight:
         """The packed weight, as a matrix of output channels by inputs of one output."""
-        return PackedTensor(self.weight_format, self.rows, self.cols, self.codes, self.scale, self.zero_point)
+        return LayerWeight(
+            format=self.weight_format,
+            rows=self.rows,
+            cols=self.cols,
+            codes=self.codes,
+            scale=self.scale,
+            zero_point=self.zero_point,
+            dtype=self.dtype,
+            shape=self.shape,
+        )
 
     def stored(self) -> dict[str, Tensor]:
         """The buffers in the types in which they are stored: the zero point of the input is one byte."""

@@ -98,6 +98,28 @@ print(*(name for name in sys.modules if name.startswith("eqnet.")))
     )
 
 
+def test_a_buffer_that_is_made_anew_has_the_type_that_it_had(tmp_path: Path) -> None:
+    model, x = trained("tied weights")
+    supernet = calibrated(model.bfloat16(), x, "w=4:channel:sym a=float")
+    packed = eqnet.pack(supernet, supernet.space.subnet([0, 0]))
+    packed.save(tmp_path)
+    loaded = eqnet.load(tmp_path, MODELS["tied weights"][0])
+    assert loaded.model.get_buffer("positions").dtype == torch.bfloat16
+    assert torch.equal(loaded(x), packed(x))
+
+
+def test_a_model_without_a_buffer_that_was_there_is_refused(tmp_path: Path) -> None:
+    packed("tied weights")[0].save(tmp_path)
+
+    def build() -> nn.Module:
+        model = MODELS["tied weights"][0]()
+        del model.positions
+        return model
+
+    with pytest.raises(InputError, match="Language has no buffer 'positions'"):
+        eqnet.load(tmp_path, build)
+
+
 def test_the_model_that_was_given_is_not_changed(tmp_path: Path) -> None:
     model, x = packed("parts")
     model.save(tmp_path)

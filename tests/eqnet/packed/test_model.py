@@ -46,6 +46,11 @@ def test_its_layers_are_named_as_in_the_model() -> None:
     assert all(layer.path == name for name, layer in model.layers.items())
 
 
+def test_its_weights_answer_what_models_ask_of_them() -> None:
+    weight = packed("digits")[0].bfloat16().layers["stem.0"].weight
+    assert (weight.dtype, weight.shape, weight.device) == (torch.bfloat16, (16, 1, 3, 3), torch.device("cpu"))
+
+
 def test_its_table_shows_formats_bytes_and_bits() -> None:
     model, _ = packed("tied weights")
     title, *rows = repr(model).splitlines()

@@ -15,6 +15,7 @@ RECORD = Record(
     {"conv": LAYER, "fc": LayerRecord("Linear", Format.parse("int4:channel"), None, (3, 5), torch.float32)},
     folded={"norm": "conv"},
     affine=("last",),
+    remade={"rotary.frequencies": torch.float32},
     metadata={"accuracy": 0.5},
 )
 
@@ -58,10 +59,11 @@ def test_a_layer_that_is_none_is_named(change: dict[str, object]) -> None:
         {},
         {**RECORD.to_json(), "folded": {"norm": 1}},
         {**RECORD.to_json(), "affine": ["\x1b[2J"]},
+        {**RECORD.to_json(), "remade": {"rotary.frequencies": "int8"}},
         {"layers": {}},
     ],
     ids=str,
 )
 def test_what_is_no_record_is_refused(data: object) -> None:
-    with pytest.raises(InputError, match="expected 'layers', 'folded', 'affine' and 'metadata'"):
+    with pytest.raises(InputError, match="expected 'layers', 'folded', 'affine', 'remade' and 'metadata'"):
         Record.from_json(data)
