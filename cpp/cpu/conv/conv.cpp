@@ -33,36 +33,43 @@ const Kernels& kernels() {
   return kPortableKernels;
 }
 
-Cursor::Cursor(const ConvShape& shape, const ConvCall& call, const Finish& finish, std::int64_t first)
-    : shape_(shape), call_(call), finish_(finish) {
-  out_height_ = shape.out_height(call.layout.height);
-  out_width_ = shape.out_width(call.layout.width);
-  x_ = first % out_width_;
-  y_ = first / out_width_ % out_height_;
-  image_ = first / (out_width_ * out_height_);
+Cursor::Cursor(const ConvShape& shape, const ConvCall& call, const Finish& finish, std::int64_t first,
+               std::int64_t in_channel, std::int64_t out_channel)
+    : shape_(shape),
+      call_(call),
+      in_channel_(in_channel),
+      out_channel_(out_channel),
+      in_step_(shape.stride_w * shape.in_channels),
+      out_step_(shape.out_channels),
+      height_(shape.out_height(call.layout.height)),
+      width_(shape.out_width(call.layout.width)),
+      image_(first / (width_ * height_)),
+      y_(first / width_ % height_),
+      x_(first % width_),
+      targets_(finish.targets),
+      has_floats_(finish.has_value || finish.has_residual) {
+  value_ = finish.has_value ? call.value + first * out_step_ + out_channel : nullptr;
+  residual_ = finish.has_residual ? call.residual + first * out_step_ + out_channel : nullptr;
+  seek();
+  input_ += x_ * in_step_;
+  for (int t = 0; t < targets_; ++t) code_[t] += x_ * out_step_;
 }
 
-void Cursor::take(int i, std::int64_t in_channel, std::int64_t out_channel, const std::uint8_t** input,
-                  Output& output) {
-  input[i] = call_.input + image_ * call_.layout.image() + y_ * shape_.stride_h * call_.layout.row() +
-             x_ * shape_.stride_w * call_.layout.channels + in_channel;
-  for (int t = 0; t < finish_.targets; ++t) {
+void Cursor::seek() {
+  input_ = call_.input + image_ * call_.layout.image() + y_ * shape_.stride_h * call_.layout.row() + in_channel_;
+  for (int t = 0; t < targets_; ++t) {
     const CodeTarget& target = call_.code[t];
-    output.code[t][i] =
-        target.data + image_ * target.image + y_ * target.row + x_ * shape_.out_channels + out_channel;
+    code_[t] = target.data + image_ * target.image + y_ * target.row + out_channel_;
   }
-  if (finish_.has_value || finish_.has_residual) {
-    const std::int64_t at = ((image_ * out_height_ + y_) * out_width_ + x_) * shape_.out_channels + out_channel;
-    if (finish_.has_value) output.value[i] = call_.value + at;
-    if (finish_.has_residual) output.residual[i] = call_.residual + at;
+}
+
+void Cursor::next_row() {
+  x_ = 0;
+  if (++y_ == height_) {
+    y_ = 0;
+    ++image_;
   }
-  if (++x_ == out_width_) {
-    x_ = 0;
-    if (++y_ == out_height_) {
-      y_ = 0;
-      ++image_;
-    }
-  }
+  seek();
 }
 
 }  // namespace conv

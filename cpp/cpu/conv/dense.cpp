@@ -173,14 +173,12 @@ void Dense::run_panels(const ConvCall& call, std::int64_t group, std::int64_t fi
   const int most = by_segment_ ? kernels_.grouped_pixels : kernels_.pixels[panels];
   const std::int64_t tiles = divide_up(last - first, most);
   std::vector<std::uint8_t> patches(gathers_ ? most * panel_bytes_ / kLanes : 0);
-  Cursor cursor(shape_, call, finish_, first);
+  Cursor cursor(shape_, call, finish_, first, group * (shape_.in_channels / shape_.groups),
+                group * per_group + first_panel * kLanes);
   for (std::int64_t t = 0; t < tiles; ++t) {
     // Tiles of about the same size: a last one of a single pixel would cost nearly as much as a full one.
     const int pixels = static_cast<int>((last - first) * (t + 1) / tiles - (last - first) * t / tiles);
-    for (int i = 0; i < pixels; ++i) {
-      cursor.take(i, group * (shape_.in_channels / shape_.groups), group * per_group + first_panel * kLanes,
-                  tile.input, tile.output);
-    }
+    cursor.take(pixels, tile.input, tile.output);
     if (gathers_) {
       for (int i = 0; i < pixels; ++i) {
         std::uint8_t* patch = patches.data() + i * panel_bytes_ / kLanes;

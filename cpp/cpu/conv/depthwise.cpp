@@ -86,20 +86,16 @@ void Depthwise::run(const ConvCall& call, std::int64_t part, std::int64_t parts)
                        bias_.data() + b * block_lanes_};
       tile.fold = block.fold;
       tile.output.tail = block.channels;
-      Cursor cursor(shape_, call, finish_, row * width);
+      Cursor cursor(shape_, call, finish_, row * width, block.first, block.first);
       for (std::int64_t x = 0; x < width; x += kMaxPixels) {
-        const int pixels = static_cast<int>(std::min<std::int64_t>(kMaxPixels, width - x));
-        const int unit = 2 * block.fold;
+        const int pixels = static_cast<int>(std::min<std::int64_t>(kMaxPixels, width - x)), unit = 2 * block.fold;
         tile.pixels = (pixels + unit - 1) / unit * unit;
-        for (int i = 0; i < tile.pixels; ++i) {
-          if (i < pixels) {
-            cursor.take(i, block.first, block.first, tile.input, tile.output);
-          } else {
-            tile.input[i] = tile.input[i - 1];
-            for (int t = 0; t < finish_.targets; ++t) tile.output.code[t][i] = tile.output.code[t][i - 1];
-            tile.output.value[i] = tile.output.value[i - 1];
-            tile.output.residual[i] = tile.output.residual[i - 1];
-          }
+        cursor.take(pixels, tile.input, tile.output);
+        for (int i = pixels; i < tile.pixels; ++i) {
+          tile.input[i] = tile.input[i - 1];
+          for (int t = 0; t < finish_.targets; ++t) tile.output.code[t][i] = tile.output.code[t][i - 1];
+          tile.output.value[i] = tile.output.value[i - 1];
+          tile.output.residual[i] = tile.output.residual[i - 1];
         }
         kernels_.depthwise(tile);
       }

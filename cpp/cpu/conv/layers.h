@@ -12,16 +12,43 @@ namespace eqnet::conv {
 // Where the pixels of a result and what they read are, one after the other.
 class Cursor {
  public:
-  Cursor(const ConvShape& shape, const ConvCall& call, const Finish& finish, std::int64_t first);
+  // Starts at pixel `first` of all images; pointers are to the given channels.
+  Cursor(const ConvShape& shape, const ConvCall& call, const Finish& finish, std::int64_t first,
+         std::int64_t in_channel, std::int64_t out_channel);
 
-  // Writes pointers of the current pixel at index `i` and moves to the next.
-  void take(int i, std::int64_t in_channel, std::int64_t out_channel, const std::uint8_t** input, Output& output);
+  // Writes the pointers of the next pixels.
+  void take(int pixels, const std::uint8_t** input, Output& output) {
+    for (int i = 0; i < pixels; ++i) {
+      input[i] = input_;
+      for (int t = 0; t < targets_; ++t) output.code[t][i] = code_[t];
+      output.value[i] = value_;
+      output.residual[i] = residual_;
+      if (has_floats_) {
+        value_ += out_step_;
+        residual_ += out_step_;
+      }
+      if (++x_ == width_) {
+        next_row();
+      } else {
+        input_ += in_step_;
+        for (int t = 0; t < targets_; ++t) code_[t] += out_step_;
+      }
+    }
+  }
 
  private:
+  void next_row();
+  void seek();  // to the start of the row
+
   const ConvShape& shape_;
   const ConvCall& call_;
-  const Finish& finish_;
-  std::int64_t out_height_, out_width_, image_, y_, x_;
+  std::int64_t in_channel_, out_channel_, in_step_, out_step_, height_, width_, image_, y_, x_;
+  int targets_;
+  bool has_floats_;
+  const std::uint8_t* input_;
+  std::uint8_t* code_[kMaxTargets];
+  float* value_;
+  const float* residual_;
 };
 
 // Several inputs of several groups for each output: sums by dot products, 16 channels at a time.
