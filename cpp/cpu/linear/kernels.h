@@ -32,7 +32,7 @@ struct FloatRows {
 struct Int8Tile {
   std::uint8_t* codes;    // [steps, 2, 64]: as in a line, but a byte each
   float* scale;           // [segments, 32]
-  std::int32_t* zeros;    // [segments, 32]
+  std::int32_t* zeros;    // [segments, 32], or null if symmetric
 };
 
 struct LinearKernels {

@@ -8,23 +8,33 @@
 
 #include "kernels.h"
 
+// Loops here are written as lambdas over lambdas; none may be left as a call.
+#define EQNET_FLATTEN __attribute__((flatten))
+#define EQNET_INLINE inline __attribute__((always_inline))
+
 namespace eqnet {
 namespace {
 
 template <class Body, int... I>
-inline __attribute__((always_inline)) void unrolled(const Body& body, std::integer_sequence<int, I...>) {
+EQNET_INLINE void unrolled(const Body& body, std::integer_sequence<int, I...>) {
   (body(std::integral_constant<int, I>()), ...);
 }
 
 // body(constant 0), body(constant 1), ... body(constant N - 1)
 template <int N, class Body>
-inline __attribute__((always_inline)) void unrolled(const Body& body) {
+EQNET_INLINE void unrolled(const Body& body) {
   unrolled(body, std::make_integer_sequence<int, N>());
+}
+
+// body(constant row, constant half) for each row and both halves
+template <int Rows, class Body>
+EQNET_INLINE void each_half(const Body& body) {
+  unrolled<Rows>([&](auto row) { unrolled<2>([&](auto half) { body(row, half); }); });
 }
 
 // The codes of step `Step` of half a block, a byte each; their widths are joined from the planes.
 template <class V, int Bits, int Step>
-inline __attribute__((always_inline)) typename V::Int step_codes(const std::uint8_t* lines) {
+EQNET_INLINE typename V::Int step_codes(const std::uint8_t* lines) {
   typename V::Int codes = V::zero();
   int line = 0;
   unrolled<4>([&](auto i) {
@@ -59,7 +69,7 @@ inline typename V::Float load_scale(const void* scales, ScaleType type, std::int
 }
 
 template <class V>
-void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
+EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
               std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
     auto most = V::zero_float();
@@ -87,14 +97,14 @@ void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, 
 constexpr std::int64_t kAhead = 4096;
 
 template <class V, int Lines>
-inline __attribute__((always_inline)) void prefetch_ahead(const std::uint8_t* lines) {
+EQNET_INLINE void prefetch_ahead(const std::uint8_t* lines) {
   unrolled<Lines>([&](auto i) { V::prefetch(lines + kAhead + i * kLine); });
 }
 
 // Walks one panel segment by segment: begin(), then step(constant step, half, codes, column) for each step and half, then
 // end(segment, scale group).
 template <class V, int Bits, class Begin, class Step, class End>
-inline __attribute__((always_inline)) void walk(const Panels& weights, std::int64_t panel, const Begin& begin,
+EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& begin,
                                                 const Step& step, const End& end) {
   const PanelShape& shape = weights.shape;
   const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes();
@@ -136,13 +146,13 @@ inline __attribute__((always_inline)) void walk(const Panels& weights, std::int6
 }
 
 template <class V, int Bits, int Rows>
-void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
+EQNET_FLATTEN void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
   using Int = typename V::Int;
   using Float = typename V::Float;
   constexpr int kChains = Rows >= V::kChains ? 1 : V::kChains / (2 * Rows) > 1 ? V::kChains / (2 * Rows) : 1;
   Int sum[Rows][2][kChains];
   Float total[Rows][2];
-  for (auto& row : total) row[0] = row[1] = V::zero_float();
+  each_half<Rows>([&](auto m, auto half) { total[m][half] = V::zero_float(); });
   walk<V, Bits>(
       weights, panel,
       [&](std::int64_t segment) {
@@ -153,7 +163,7 @@ void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, f
                                  : V::zero();
           unrolled<2>([&](auto half) {
             sum[m][half][0] = start;
-            for (int c = 1; c < kChains; ++c) sum[m][half][c] = V::zero();
+            unrolled<kChains - 1>([&](auto c) { sum[m][half][c + 1] = V::zero(); });
           });
         });
       },
@@ -169,7 +179,7 @@ void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, f
           unrolled<Rows>([&](auto m) {
             const std::int64_t at = m * x.segments + segment;
             Int all = sum[m][half][0];
-            for (int c = 1; c < kChains; ++c) all = V::add(all, sum[m][half][c]);
+            unrolled<kChains - 1>([&](auto c) { all = V::add(all, sum[m][half][c + 1]); });
             if (weights.zeros != nullptr) {
               all = V::add_product(all, V::widen(weights.zeros + group * kPanel + half * kHalf), x.minus_sum[at]);
             }
@@ -178,22 +188,20 @@ void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, f
           });
         });
       });
-  for (int m = 0; m < Rows; ++m) {
-    for (int half = 0; half < 2; ++half) V::store_float(sums + m * kPanel + half * kHalf, total[m][half]);
-  }
+  each_half<Rows>([&](auto m, auto half) { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
 }
 
 template <class V, int Bits, int Rows>
-void decode_float(const Panels& weights, std::int64_t panel, const FloatRows& x, float* sums) {
+EQNET_FLATTEN void decode_float(const Panels& weights, std::int64_t panel, const FloatRows& x, float* sums) {
   using Int = typename V::Int;
   using Float = typename V::Float;
   Float sum[Rows][2];
   Float total[Rows][2];
-  for (auto& row : total) row[0] = row[1] = V::zero_float();
+  each_half<Rows>([&](auto m, auto half) { total[m][half] = V::zero_float(); });
   walk<V, Bits>(
       weights, panel,
       [&](std::int64_t) {
-        for (auto& row : sum) row[0] = row[1] = V::zero_float();
+        each_half<Rows>([&](auto m, auto half) { sum[m][half] = V::zero_float(); });
       },
       [&](auto, auto half, Int codes, std::int64_t column) {
         const Int centered = V::template centered<Bits>(codes);
@@ -219,14 +227,12 @@ void decode_float(const Panels& weights, std::int64_t panel, const FloatRows& x,
           });
         });
       });
-  for (int m = 0; m < Rows; ++m) {
-    for (int half = 0; half < 2; ++half) V::store_float(sums + m * kPanel + half * kHalf, total[m][half]);
-  }
+  each_half<Rows>([&](auto m, auto half) { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
 }
 
 // Calls emit(constant step in block, step among all of the part, half, codes) for the segments [first, first + count).
 template <class V, int Bits, class Emit>
-inline __attribute__((always_inline)) void each_step(const Panels& weights, std::int64_t panel, std::int64_t first,
+EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int64_t first,
                                                      std::int64_t count, const Emit& emit) {
   const PanelShape& shape = weights.shape;
   const std::int64_t steps = shape.segment_cols() / kStep;
@@ -242,7 +248,7 @@ inline __attribute__((always_inline)) void each_step(const Panels& weights, std:
 }
 
 template <class V, int Bits>
-void unpack_int8(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
+EQNET_FLATTEN void unpack_int8(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
                  const Int8Tile& tile) {
   each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) {
     V::store(tile.codes + (2 * step + half) * kLine, codes);
@@ -254,14 +260,13 @@ void unpack_int8(const Panels& weights, std::int64_t panel, std::int64_t first, 
     for (std::int64_t half = 0; half < 2; ++half) {
       const std::int64_t from = group * kPanel + half * kHalf;
       V::store_float(tile.scale + s * kPanel + half * kHalf, load_scale<V>(weights.scales, weights.scale_type, from));
-      V::store(tile.zeros + s * kPanel + half * kHalf,
-               weights.zeros == nullptr ? V::set(1 << (Bits - 1)) : V::widen(weights.zeros + from));
+      if (tile.zeros != nullptr) V::store(tile.zeros + s * kPanel + half * kHalf, V::widen(weights.zeros + from));
     }
   }
 }
 
 template <class V, int Bits>
-void unpack_float(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
+EQNET_FLATTEN void unpack_float(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
   using Float = typename V::Float;
   const std::int64_t steps = weights.shape.segment_cols() / kStep;
   const std::int64_t first_group = panel * weights.shape.scale_groups();
@@ -284,8 +289,8 @@ void unpack_float(const Panels& weights, std::int64_t panel, std::int64_t first,
   });
 }
 
-template <class V, int Rows, bool Wide>
-inline __attribute__((always_inline)) void gemm_int8_tile(const Int8Tile& tile, const PanelShape& shape,
+template <class V, int Rows, bool Wide, bool Asymmetric>
+EQNET_FLATTEN void gemm_int8_tile(const Int8Tile& tile, const PanelShape& shape,
                                                           std::int64_t first, std::int64_t count, const Int8Rows& x,
                                                           std::int64_t row, float* sums) {
   using Int = typename V::Int;
@@ -294,52 +299,61 @@ inline __attribute__((always_inline)) void gemm_int8_tile(const Int8Tile& tile, 
   const std::int8_t* values = x.values + row * x.stride + first * segment_cols;
   const std::uint8_t* codes = tile.codes;
   Float total[Rows][2];
-  for (int r = 0; r < Rows; ++r) {
-    for (int half = 0; half < 2; ++half) total[r][half] = V::load_float(sums + r * kPanel + half * kHalf);
-  }
+  each_half<Rows>([&](auto r, auto half) { total[r][half] = V::load_float(sums + r * kPanel + half * kHalf); });
   for (std::int64_t s = 0; s < count; ++s) {
     Int sum[Rows][2];
-    for (auto& one : sum) one[0] = one[1] = V::zero();
-    for (std::int64_t column = 0; column < segment_cols; column += kStep, codes += 2 * kLine, values += kStep) {
-      const Int low = V::load(codes);
-      const Int high = V::load(codes + kLine);
-      unrolled<Rows>([&](auto r) {
-        const Int step = V::broadcast_step(values + r * x.stride);
-        sum[r][0] = V::template dot<Wide>(sum[r][0], low, step);
-        sum[r][1] = V::template dot<Wide>(sum[r][1], high, step);
+    // Codes are unsigned: 2^(bits - 1) times the sum of x is too much if they are symmetric.
+    unrolled<Rows>([&](auto r) {
+      const std::int32_t minus_sum = x.minus_sum[(row + r) * x.segments + first + s];
+      sum[r][0] = sum[r][1] = Asymmetric ? V::zero() : V::set(minus_sum * (1 << (shape.bits - 1)));
+    });
+    for (std::int64_t column = 0; column < segment_cols; column += 4 * kStep) {
+      unrolled<4>([&](auto) {
+        const Int low = V::load(codes);
+        const Int high = V::load(codes + kLine);
+        unrolled<Rows>([&](auto r) {
+          const Int step = V::broadcast_step(values + r * x.stride);
+          sum[r][0] = V::template dot<Wide>(sum[r][0], low, step);
+          sum[r][1] = V::template dot<Wide>(sum[r][1], high, step);
+        });
+        codes += 2 * kLine;
+        values += kStep;
       });
     }
     unrolled<2>([&](auto half) {
       const Float scale = V::load_float(tile.scale + s * kPanel + half * kHalf);
-      const Int zeros = V::load(tile.zeros + s * kPanel + half * kHalf);
       unrolled<Rows>([&](auto r) {
         const std::int64_t at = (row + r) * x.segments + first + s;
-        const Int all = V::add_product(sum[r][half], zeros, x.minus_sum[at]);
+        Int all = sum[r][half];
+        if constexpr (Asymmetric) {
+          all = V::add_product(all, V::load(tile.zeros + s * kPanel + half * kHalf), x.minus_sum[at]);
+        }
         total[r][half] =
             V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])), total[r][half]);
       });
     });
   }
-  for (int r = 0; r < Rows; ++r) {
-    for (int half = 0; half < 2; ++half) V::store_float(sums + r * kPanel + half * kHalf, total[r][half]);
-  }
+  each_half<Rows>([&](auto r, auto half) { V::store_float(sums + r * kPanel + half * kHalf, total[r][half]); });
 }
 
 template <class V, int Rows>
 void gemm_int8(const Int8Tile& tile, const PanelShape& shape, std::int64_t first, std::int64_t count,
                const Int8Rows& x, std::int64_t row, float* sums) {
-  if (shape.bits > 7) {
-    gemm_int8_tile<V, Rows, true>(tile, shape, first, count, x, row, sums);
+  const bool wide = shape.bits > 7;
+  if (tile.zeros != nullptr) {
+    (wide ? gemm_int8_tile<V, Rows, true, true> : gemm_int8_tile<V, Rows, false, true>)(tile, shape, first, count, x,
+                                                                                       row, sums);
   } else {
-    gemm_int8_tile<V, Rows, false>(tile, shape, first, count, x, row, sums);
+    (wide ? gemm_int8_tile<V, Rows, true, false> : gemm_int8_tile<V, Rows, false, false>)(tile, shape, first, count, x,
+                                                                                         row, sums);
   }
 }
 
 template <class V, int Rows>
-void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums) {
+EQNET_FLATTEN void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums) {
   using Float = typename V::Float;
   Float sum[Rows][2];
-  for (auto& one : sum) one[0] = one[1] = V::zero_float();
+  each_half<Rows>([&](auto r, auto half) { sum[r][half] = V::zero_float(); });
   for (std::int64_t column = 0; column < cols; ++column, tile += kPanel) {
     const Float low = V::load_float(tile);
     const Float high = V::load_float(tile + kHalf);
@@ -350,12 +364,10 @@ void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64
     });
   }
   // Added as a whole: sums of sums lose less than one long sum.
-  for (int r = 0; r < Rows; ++r) {
-    for (int half = 0; half < 2; ++half) {
-      float* at = sums + r * kPanel + half * kHalf;
-      V::store_float(at, V::add(V::load_float(at), sum[r][half]));
-    }
-  }
+  each_half<Rows>([&](auto r, auto half) {
+    float* at = sums + r * kPanel + half * kHalf;
+    V::store_float(at, V::add(V::load_float(at), sum[r][half]));
+  });
 }
 
 template <class V>

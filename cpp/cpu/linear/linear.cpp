@@ -100,7 +100,7 @@ void multiply_part_int8(const LinearKernels& table, const Panels& weights, std::
                         TileMemory& memory) {
   const std::int64_t cols = count * weights.shape.segment_cols();
   const Int8Tile tile{memory.codes.get<std::uint8_t>(cols * kPanel), memory.scale.get<float>(count * kPanel),
-                      memory.zeros.get<std::int32_t>(count * kPanel)};
+                      weights.zeros != nullptr ? memory.zeros.get<std::int32_t>(count * kPanel) : nullptr};
   table.unpack_int8[weights.shape.bits](weights, panel, first, count, tile);
   for (std::int64_t r = 0; r < rows; r += table.int8_tile_rows) {
     const std::int64_t size = std::min<std::int64_t>(rows - r, table.int8_tile_rows);
