@@ -10,9 +10,7 @@ from torch import Tensor
 from eqnet import _kernels
 from eqnet.ops.library import LIBRARY
 
-LIBRARY.define(
-    "fake_quantize(Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, int qmax) -> Tensor"
-)
+LIBRARY.define("fake_quantize(Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, int qmax) -> Tensor")
 LIBRARY.define(
     "fake_quantize_backward(Tensor grad, Tensor x, Tensor scale, Tensor zero_point, int group_size, int qmin, "
     "int qmax) -> (Tensor, Tensor, Tensor)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,14 +41,12 @@ def packed_linear(x: Tensor, weight: Panels, bias: Tensor | None = None, compute
             percent off.
 
     Returns:
-        [..., rows], of the type of ``x``.
+        [..., rows], of the type of ``x``. A row with NaN or inf in it gives what is not finite, and it alone.
 
     Raises:
         InputError: a shape or type does not fit, or there is no such way to compute.
     """
-    result: Tensor = torch.ops.eqnet.packed_linear(
-        x, weight.codes, weight.scales, weight.zeros, list(weight.shape), bias, compute
-    )
+    result: Tensor = torch.ops.eqnet.packed_linear(x, *weight, bias, compute)
     return result
 
 
@@ -73,55 +72,84 @@ def packed_linear_static(
 
     Returns:
         [..., rows], of the type of ``x``.
+
+    Raises:
+        InputError: a shape or type does not fit.
     """
     result: Tensor = torch.ops.eqnet.packed_linear_static(
-        x,
-        weight.codes,
-        weight.scales,
-        weight.zeros,
-        list(weight.shape),
-        bias,
-        correction,
-        scale,
-        zero_point,
-        fmt.qmin,
-        fmt.qmax,
+        x, *weight, bias, correction, scale, zero_point, fmt.qmin, fmt.qmax
     )
     return result
 
 
-def _checked(x: Tensor, shape: list[int], compute: str = "float") -> None:
-    if x.ndim == 0 or x.shape[-1] != shape[1]:
-        raise InputError(f"packed_linear: expected x of shape [..., {shape[1]}], got {tuple(x.shape)}")
+class _Rounding(NamedTuple):
+    """How static activations become codes."""
+
+    scale: float
+    zero_point: int
+    qmin: int
+    qmax: int
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Before they are clipped."""
+        return (x.float() / self.scale).round() + self.zero_point
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """What the codes stand for, in float32."""
+        return (self.codes(x).clamp(self.qmin, self.qmax) - self.zero_point) * self.scale
+
+
+_NONE = _Rounding(1.0, 0, 0, 0)
+
+
+def _with_panels(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An op's implementation, which takes a weight part by part, from one that takes it as ``Panels``."""
+
+    def op(x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Any, *rest: Any) -> Any:
+        return function(x, Panels(codes, scales, zeros, tuple(shape)), *rest)
+
+    return op
+
+
+def _output(x: Tensor, weight: Panels, compute: str = "float") -> Tensor:
+    """Memory for the result, once ``x`` fits the weight."""
+    rows, cols, *_ = weight.shape
+    if x.ndim == 0 or x.shape[-1] != cols:
+        raise InputError(f"packed_linear: expected x of shape [..., {cols}], got {tuple(x.shape)}")
     if x.dtype not in _ELEMENTS:
         raise InputError(f"packed_linear: expected x in float32 or bfloat16, got {str(x.dtype).removeprefix('torch.')}")
     if compute not in COMPUTE:
         raise InputError(f"packed_linear: compute='{compute}' is unknown; choose {' or '.join(COMPUTE)}")
+    return x.new_empty(*x.shape[:-1], rows)
 
 
-def _output(x: Tensor, shape: list[int]) -> Tensor:
-    return x.new_empty(*x.shape[:-1], shape[0])
+def _vector(name: str, values: Tensor | None, rows: int) -> int:
+    """The address of one float32 a row."""
+    if values is None:
+        return 0
+    if values.dtype != torch.float32 or values.shape != (rows,) or not values.is_contiguous():
+        raise InputError(
+            f"packed_linear: expected a {name} in float32 of shape ({rows},) without gaps, got "
+            f"{str(values.dtype).removeprefix('torch.')} of shape {tuple(values.shape)}"
+        )
+    return values.data_ptr()
 
 
 def _run(
+    y: Tensor,
     x: Tensor,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    shape: list[int],
+    weight: Panels,
     bias: Tensor | None,
     compute: int,
-    static: tuple[float, int, int, int] = (1.0, 0, 0, 0),
+    rounding: _Rounding | None = None,
     correction: Tensor | None = None,
 ) -> Tensor:
+    """Fills ``y``."""
+    weight.check("packed_linear")
+    codes, scales, zeros, shape = weight
     x = x.contiguous()
-    y = _output(x, shape)
-    rows, cols, size, bits = shape
     _kernels.linear(
-        rows,
-        cols,
-        size,
-        bits,
+        *shape,
         codes.data_ptr(),
         scales.data_ptr(),
         SCALE_TYPES[scales.dtype],
@@ -129,36 +157,26 @@ def _run(
         x.data_ptr(),
         y.data_ptr(),
         _ELEMENTS[x.dtype],
-        x.numel() // cols,
-        address(bias),
+        x.numel() // shape[1],
+        _vector("bias", bias, shape[0]),
         compute,
-        *static,
-        address(correction),
+        *(rounding or _NONE),
+        _vector("correction", correction, shape[0]),
         torch.get_num_threads(),
     )
     return y
 
 
-def _linear_cpu(
-    x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int], bias: Tensor | None, compute: str
-) -> Tensor:
-    _checked(x, shape, compute)
-    return _run(x, codes, scales, zeros, shape, bias, COMPUTE[compute])
+def _linear_cpu(x: Tensor, weight: Panels, bias: Tensor | None, compute: str) -> Tensor:
+    return _run(_output(x, weight, compute), x, weight, bias, COMPUTE[compute])
 
 
-def _linear_reference(
-    x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int], bias: Tensor | None, compute: str
-) -> Tensor:
-    _checked(x, shape, compute)
-    weight = torch.ops.eqnet.dequantize_panels(codes, scales, zeros, shape)
-    return F.linear(x.float(), weight, bias).to(x.dtype)
+def _linear_reference(x: Tensor, weight: Panels, bias: Tensor | None, compute: str) -> Tensor:
+    return _output(x, weight, compute).copy_(F.linear(x.float(), weight.dequantize(), bias))
 
 
-def _linear_shape(
-    x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int], bias: Tensor | None, compute: str
-) -> Tensor:
-    _checked(x, shape, compute)
-    return _output(x, shape)
+def _linear_shape(x: Tensor, weight: Panels, bias: Tensor | None, compute: str) -> Tensor:
+    return _output(x, weight, compute)
 
 
 def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -167,71 +185,55 @@ def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _input_gradient(ctx: Any, grad: Tensor) -> Tensor:
-    weight = torch.ops.eqnet.dequantize_panels(*ctx.saved_tensors[:3], ctx.shape)
+    weight: Tensor = torch.ops.eqnet.dequantize_panels(*ctx.saved_tensors[:3], ctx.shape)
     return (grad.float() @ weight).to(grad.dtype)
 
 
 def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return _input_gradient(ctx, grad), None, None, None, None, None, None
+    return _input_gradient(ctx, grad), *[None] * 6
 
 
-def _static_cpu(
-    x: Tensor,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    shape: list[int],
-    bias: Tensor | None,
-    correction: Tensor,
-    input_scale: float,
-    input_zero_point: int,
-    qmin: int,
-    qmax: int,
-) -> Tensor:
-    _checked(x, shape)
-    static = (input_scale, input_zero_point, qmin, qmax)
-    return _run(x, codes, scales, zeros, shape, bias, _STATIC, static, correction)
+def _static_cpu(x: Tensor, weight: Panels, bias: Tensor | None, correction: Tensor, *rounding: Any) -> Tensor:
+    return _run(_output(x, weight), x, weight, bias, _STATIC, _checked(*rounding), correction)
 
 
-def _static_reference(
-    x: Tensor,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None,
-    shape: list[int],
-    bias: Tensor | None,
-    correction: Tensor,
-    input_scale: float,
-    input_zero_point: int,
-    qmin: int,
-    qmax: int,
-) -> Tensor:
-    rounded = ((x.float() / input_scale).round() + input_zero_point).clamp(qmin, qmax) - input_zero_point
-    return _linear_reference(rounded * input_scale, codes, scales, zeros, shape, bias, "float").to(x.dtype)
+def _static_reference(x: Tensor, weight: Panels, bias: Tensor | None, correction: Tensor, *rounding: Any) -> Tensor:
+    exact = F.linear(_checked(*rounding).rounded(x), weight.dequantize(), bias)
+    return _output(x, weight).copy_(exact)
 
 
-def _static_shape(x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int], *_: Any) -> Tensor:
-    _checked(x, shape)
-    return _output(x, shape)
+def _static_shape(x: Tensor, weight: Panels, *_: Any) -> Tensor:
+    return _output(x, weight)
 
 
 def _static_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, codes, scales, zeros, ctx.shape, _, _, ctx.scale, ctx.zero_point, ctx.qmin, ctx.qmax = inputs
+    x, codes, scales, zeros, ctx.shape, _, _, *ctx.rounding = inputs
     ctx.save_for_backward(codes, scales, zeros, x)
 
 
 def _static_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     # Rounding is passed straight through, clipping is not, as in training.
-    code = (ctx.saved_tensors[3].float() / ctx.scale).round() + ctx.zero_point
-    inside = (code >= ctx.qmin) & (code <= ctx.qmax)
+    rounding = _Rounding(*ctx.rounding)
+    codes = rounding.codes(ctx.saved_tensors[3])
+    inside = (codes >= rounding.qmin) & (codes <= rounding.qmax)
     return _input_gradient(ctx, grad) * inside, *[None] * 10
 
 
-LIBRARY.impl("packed_linear", _linear_reference, "CompositeExplicitAutograd")
-LIBRARY.impl("packed_linear", _linear_cpu, "CPU")
-torch.library.register_fake("eqnet::packed_linear", _linear_shape)
-torch.library.register_autograd("eqnet::packed_linear", _linear_backward, setup_context=_linear_context)
-LIBRARY.impl("packed_linear_static", _static_reference, "CompositeExplicitAutograd")
-LIBRARY.impl("packed_linear_static", _static_cpu, "CPU")
-torch.library.register_fake("eqnet::packed_linear_static", _static_shape)
-torch.library.register_autograd("eqnet::packed_linear_static", _static_backward, setup_context=_static_context)
+def _checked(scale: float, zero_point: int, qmin: int, qmax: int) -> _Rounding:
+    if not (scale > 0 and -128 <= qmin <= zero_point <= qmax <= qmin + 255 and qmax <= 255):
+        raise InputError(
+            f"packed_linear_static: a scale of {scale} and codes from {qmin} to {qmax} around {zero_point}; expected a "
+            "positive scale, and codes of 8 bits, signed or not, with the zero point among them"
+        )
+    return _Rounding(scale, zero_point, qmin, qmax)
+
+
+def _register(name: str, shape: Any, reference: Any, cpu: Any, context: Any, backward: Any) -> None:
+    LIBRARY.impl(name, _with_panels(reference), "CompositeExplicitAutograd")
+    LIBRARY.impl(name, _with_panels(cpu), "CPU")
+    torch.library.register_fake(f"eqnet::{name}", _with_panels(shape))
+    torch.library.register_autograd(f"eqnet::{name}", backward, setup_context=context)
+
+
+_register("packed_linear", _linear_shape, _linear_reference, _linear_cpu, _linear_context, _linear_backward)
+_register("packed_linear_static", _static_shape, _static_reference, _static_cpu, _static_context, _static_backward)

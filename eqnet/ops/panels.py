@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,28 +24,33 @@ SCALE_TYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 PANEL, BLOCK, STEP, LANES = 32, 32, 4, 16
 """Output channels of a panel; columns of a block; columns of a step; output channels of half a panel."""
 
-_HUGE_PAGES = 1 << 22
-"""Bytes from which memory in large pages is asked for: reading it in small ones costs a tenth of the bandwidth."""
+PLANES = (8, 4, 2, 1)
+"""Widths of the planes into which codes are split, widest first."""
+
+_LARGE_PAGE = 1 << 21
+"""Bytes of a large page: reading much memory in small ones costs a tenth of the bandwidth."""
+
+_LINE = 64
+"""Bytes of a line of the cache."""
 
 Shape = tuple[int, int, int, int]
 """Rows, columns, columns that share a scale, bits."""
 
 
-@dataclass(frozen=True, eq=False)
-class Panels:
-    """A packed weight, prepared for the kernels.
+class Panels(NamedTuple):
+    """A packed weight, prepared for the kernels; its parts are what the ops take, in their order.
 
     Attributes:
-        shape: rows, columns, columns that share a scale, and bits.
         codes: uint8, in lines of 64 bytes.
-        scales: [panels, groups, 32], as stored.
+        scales: [panels · groups · 32], as stored.
         zeros: unsigned zero points like ``scales``, uint8; None if symmetric.
+        shape: rows, columns, columns that share a scale, and bits.
     """
 
-    shape: Shape
     codes: Tensor
     scales: Tensor
     zeros: Tensor | None
+    shape: Shape
 
     @classmethod
     def of(cls, weight: PackedTensor) -> Panels:
@@ -59,14 +65,11 @@ class Panels:
                 f"panels are made of a weight with columns in the memory of the CPU; this one is [{rows}, {cols}] on "
                 f"{weight.codes.device}"
             )
-        size = min(fmt.group_size or cols, cols)
-        shape = rows, cols, size, fmt.bits
-        code_bytes, scale_count = _kernels.panel_sizes(*shape)
-        codes = _memory(code_bytes)
-        scales = torch.empty(scale_count, dtype=weight.scale.dtype)
-        zeros = None if fmt.symmetric else torch.empty(scale_count, dtype=torch.uint8)
-        parts = weight.codes, weight.scale, weight.zero_point
-        stored = [part.contiguous() if part is not None else None for part in parts]
+        shape = rows, cols, min(fmt.group_size or cols, cols), fmt.bits
+        panels = cls(*_memory(shape, weight.scale.dtype, fmt.symmetric), shape)
+        stored = [
+            None if part is None else part.contiguous() for part in (weight.codes, weight.scale, weight.zero_point)
+        ]
         _kernels.fill_panels(
             *shape,
             address(stored[0]),
@@ -74,12 +77,12 @@ class Panels:
             weight.scale.element_size(),
             fmt.granularity is not Granularity.TENSOR,
             address(stored[2]),
-            codes.data_ptr(),
-            scales.data_ptr(),
-            address(zeros),
+            panels.codes.data_ptr(),
+            panels.scales.data_ptr(),
+            address(panels.zeros),
             torch.get_num_threads(),
         )
-        return cls(shape, codes, scales, zeros)
+        return panels
 
     @property
     def nbytes(self) -> int:
@@ -88,8 +91,19 @@ class Panels:
 
     def dequantize(self) -> Tensor:
         """``(code - zero point) · scale``, float32 [rows, cols]."""
-        result: Tensor = torch.ops.eqnet.dequantize_panels(self.codes, self.scales, self.zeros, list(self.shape))
+        result: Tensor = torch.ops.eqnet.dequantize_panels(*self)
         return result
+
+    def check(self, op: str) -> None:
+        """Raises InputError, in the name of ``op``, unless the parts are as ``of`` makes them for this shape."""
+        codes, scales, zeros, shape = self
+        if codes.dtype == torch.uint8 and scales.dtype in SCALE_TYPES and (zeros is None or zeros.dtype == torch.uint8):
+            found = codes.numel(), scales.numel(), scales.numel() if zeros is None else zeros.numel()
+            dense = codes.is_contiguous() and scales.is_contiguous() and (zeros is None or zeros.is_contiguous())
+            if dense and _possible(*shape) and found == (*_sizes(*shape), scales.numel()):
+                return
+        parts = ", ".join(f"{part.dtype} {list(part.shape)}" for part in self[:3] if part is not None)
+        raise InputError(f"{op}: {parts} are no panels of a weight of shape {list(shape)}; make them by Panels.of")
 
 
 def address(tensor: Tensor | None) -> int:
@@ -97,44 +111,74 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _memory(size: int) -> Tensor:
-    """uint8 [size], aligned to 64 bytes."""
-    if size < _HUGE_PAGES or not hasattr(mmap, "MADV_HUGEPAGE"):
+@cache
+def _sizes(rows: int, cols: int, size: int, bits: int) -> tuple[int, int]:
+    """Bytes of codes, and number of scales."""
+    return _kernels.panel_sizes(rows, cols, size, bits)
+
+
+def _possible(rows: int, cols: int, size: int, bits: int) -> bool:
+    return rows >= 0 and 1 <= size <= cols and 2 <= bits <= 8
+
+
+def _memory(shape: Shape, scale: torch.dtype, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Codes, scales and zero points, not filled yet, in one piece of memory; each begins at a line."""
+    code_bytes, scale_count = _sizes(*shape)
+    sizes = code_bytes, scale_count * scale.itemsize, 0 if symmetric else scale_count
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // _LINE) * _LINE)
+    memory = _lines(starts[-1])
+    codes, scales, zeros = (memory[start : start + size] for start, size in zip(starts, sizes))
+    return codes, scales.view(scale), None if symmetric else zeros
+
+
+def _lines(size: int) -> Tensor:
+    """uint8 [size], from the start of a line on; in large pages if it fills some and the system has them."""
+    if size < 2 * _LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(size, dtype=torch.uint8)
-    # Private, as large pages of shared memory are a setting of their own, mostly off.
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.uint8)
+    # Private, as large pages of shared memory are a setting of their own, mostly off. What is left of a large page
+    # before the start is never touched, and so takes no memory.
+    mapping = mmap.mmap(-1, size + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    mapping.madvise(mmap.MADV_HUGEPAGE)
+    memory = torch.frombuffer(mapping, dtype=torch.uint8)
+    start = -memory.data_ptr() % _LARGE_PAGE
+    return memory[start : start + size]
 
 
 LIBRARY.define("dequantize_panels(Tensor codes, Tensor scales, Tensor? zeros, int[] shape) -> Tensor")
 
 
-def dequantize_reference(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int]) -> Tensor:
+def dequantize_reference(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Sequence[int]) -> Tensor:
     """The weight by plain torch on any device: lines to codes, codes to columns."""
     rows, cols, size, bits = shape
-    halves = size <= BLOCK // 2 < cols and size < cols
+    if not rows:
+        return torch.zeros(rows, cols, device=codes.device)
+    panels, steps = -(-rows // PANEL), BLOCK // STEP
     lines = codes.view(-1, PANEL // LANES, bits, LANES, STEP)  # [panel · block, half, line, channel, column of a step]
-    unpacked = torch.zeros(*lines.shape[:2], BLOCK // STEP, LANES, STEP, dtype=torch.uint8, device=codes.device)
+    unpacked = torch.zeros(*lines.shape[:2], steps, LANES, STEP, dtype=torch.uint8, device=codes.device)
     done = line = 0
-    for width in (w for w in (8, 4, 2, 1) if bits & w):
-        for step in range(8):
+    for width in (w for w in PLANES if bits & w):
+        for step in range(steps):
             part = lines[:, :, line + step % width] >> (step // width * width) & ((1 << width) - 1)
             unpacked[:, :, step] |= part << done
         done, line = done + width, line + width
-    panels = -(-rows // PANEL)
-    # [panel, block, half, step, channel, column] → [panel · half · channel, block · step · column]
-    matrix = unpacked.view(panels, -1, 2, BLOCK // STEP, LANES, STEP).permute(0, 2, 4, 1, 3, 5).reshape(panels * PANEL, -1)
-    padded = BLOCK // 2 if halves else -(-size // BLOCK) * BLOCK
-    kept = scales.view(panels, -1, PANEL).transpose(1, 2).reshape(panels * PANEL, -1).float()
-    zero = 1 << (bits - 1) if zeros is None else zeros.view(panels, -1, PANEL).transpose(1, 2).reshape(kept.shape).float()
-    groups = matrix.view(panels * PANEL, -1, padded)[:rows, :, :size].float()
-    weights = (groups - (zero if zeros is None else zero[:rows, :, None])) * kept[:rows, :, None]  # type: ignore[index]
-    return weights.reshape(rows, -1)[:, :cols].contiguous()
+    # [panel, block, half, step, channel, column] → [row, padded column]
+    by_row = unpacked.view(panels, -1, PANEL // LANES, steps, LANES, STEP).permute(0, 2, 4, 1, 3, 5)
+    padded = BLOCK // 2 if size <= BLOCK // 2 and size < cols else -(-size // BLOCK) * BLOCK
+    groups = by_row.reshape(panels * PANEL, -1, padded)[:rows, :, :size].float()
+    zero = 1 << (bits - 1) if zeros is None else _by_row(zeros, rows, panels)
+    return ((groups - zero) * _by_row(scales, rows, panels)).reshape(rows, -1)[:, :cols].contiguous()
 
 
-def _dequantize_cpu(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int]) -> Tensor:
+def _by_row(values: Tensor, rows: int, panels: int) -> Tensor:
+    """[panels · groups · 32] → float32 [rows, groups, 1]."""
+    return values.view(panels, -1, PANEL).transpose(1, 2).reshape(panels * PANEL, -1, 1)[:rows].float()
+
+
+def _dequantize_cpu(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Sequence[int]) -> Tensor:
     rows, cols, size, bits = shape
+    Panels(codes, scales, zeros, (rows, cols, size, bits)).check("dequantize_panels")
     out = torch.empty(rows, cols)
     _kernels.dequantize_panels(
         rows,
@@ -151,8 +195,8 @@ def _dequantize_cpu(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: 
     return out
 
 
-def _dequantize_shape(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: list[int]) -> Tensor:
-    return scales.new_empty(shape[:2], dtype=torch.float32)
+def _dequantize_shape(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Sequence[int]) -> Tensor:
+    return scales.new_empty(*shape[:2], dtype=torch.float32)
 
 
 LIBRARY.impl("dequantize_panels", dequantize_reference, "CompositeExplicitAutograd")
