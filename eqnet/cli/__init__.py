@@ -9,6 +9,7 @@ import click
 
 from eqnet.cli import environment  # isort: skip  # noqa: F401 (before anything loads OpenMP)
 from eqnet.cli.eval import evaluate
+from eqnet.cli.export import export
 from eqnet.cli.inspect import inspect
 from eqnet.cli.search import search
 from eqnet.cli.targets import targets
@@ -25,7 +26,7 @@ def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
 
 
-for command in (train, search, evaluate, inspect, targets):
+for command in (train, search, evaluate, inspect, export, targets):
     cli.add_command(command)
 
 

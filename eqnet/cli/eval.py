@@ -1,4 +1,4 @@
-"""``eqnet eval``: what a network of a run is worth on the task's test data."""
+"""``eqnet eval``: what a network of a run, or an exported one, is worth on the task's data."""
 
 from __future__ import annotations
 
@@ -6,55 +6,50 @@ from pathlib import Path
 
 import click
 
+from eqnet.cli.artifacts import task_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
-from eqnet.cli.session import accelerator_for
-from eqnet.errors import InputError
-from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
-from eqnet.run import Run
+from eqnet.cli.subnets import chosen, subnet_options
+from eqnet.deploy.engine import engine_for
+from eqnet.deploy.opening import is_artifact, open_artifact
+from eqnet.deploy.origin import PARTS
+from eqnet.deploy.scoring import score
 from eqnet.search.measure import Judge
-from eqnet.subnet import Subnet
 
 
 @click.command("eval")
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--subnet", type=click.Path(path_type=Path), help="A subnet as JSON.  [default: what the search found]")
-@click.option(
-    "--uniform", type=click.IntRange(MIN_BITS, MAX_BITS), help="Instead, the network with this width throughout."
-)
-@click.option(
-    "--data", type=click.Choice(["test", "validation"]), default="test", show_default=True, help="What to measure on."
-)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@subnet_options
+@click.option("--data", type=click.Choice(PARTS), default="test", show_default=True, help="What to measure on.")
+@task_options
 @json_option
-def evaluate(run: Path, subnet: Path | None, uniform: int | None, data: str, as_json: bool) -> None:
-    """Measure a network of a run on the task's test data.
+def evaluate(
+    folder: Path, subnet: Path | None, uniform: int | None, data: str, task: str | None, cache: Path, as_json: bool
+) -> None:
+    """Measure a network on the task's test data.
 
-    RUN is the folder of a run.
+    FOLDER is that of a run, or one that eqnet export wrote; --task and --cache are for the latter, --subnet and
+    --uniform for the former.
     """
-    if subnet is not None and uniform is not None:
-        raise click.UsageError("give either --subnet or --uniform")
-    path = subnet or run / "subnet.json"
-    if subnet is None and uniform is None and not path.exists():
-        raise InputError(f"{run}: holds no search result; run eqnet search --out {run} first, or give --uniform")
-    chosen = None if uniform is not None else Subnet.load(path)
-    with progress() as report, Run.reopen(run) as opened:
-        opened.train(accelerator_for("auto", opened.plan.precision), report)
-        if chosen is None:
-            width = int(uniform or MAX_BITS)
-            chosen = opened.supernet.space.nearest(
-                LayerFormat(Format(width, True, Granularity.CHANNEL), Format(width, False))
-            )
-        try:
-            opened.supernet.space.genes(chosen)
-        except InputError as e:
-            raise InputError(f"{path}: {e}") from e
-        dataset = opened.task.test if data == "test" else opened.task.validation
-        measured = Judge(opened.supernet, opened.task, dataset).measure(chosen)
+    if is_artifact(folder):
+        if subnet is not None or uniform is not None:
+            raise click.UsageError(f"{folder} holds one network; --subnet and --uniform choose among those of a run")
+        _evaluate_artifact(folder, data, task, cache, as_json)
+    else:
+        if task is not None:
+            raise click.UsageError(f"{folder} is no artifact; a run knows its task, leave out --task")
+        _evaluate_run(folder, subnet, uniform, data, as_json)
+
+
+def _evaluate_run(folder: Path, subnet: Path | None, uniform: int | None, data: str, as_json: bool) -> None:
+    with progress() as report, chosen(folder, subnet, uniform, report) as found:
+        dataset = getattr(found.run.task, data)
+        measured = Judge(found.run.supernet, found.run.task, dataset).measure(found.subnet)
     figures = {"accuracy": measured.accuracy, "loss": measured.loss, "divergence": measured.divergence}
     if as_json:
         print_json({"data": data, **figures})
         return
     print_table(
-        f"{run} on {data} data",
+        f"{folder} on {data} data",
         ["", "value"],
         [
             ["accuracy", percent(measured.accuracy)],
@@ -62,3 +57,21 @@ def evaluate(run: Path, subnet: Path | None, uniform: int | None, data: str, as_
             ["divergence from floating point", f"{measured.divergence:.5f} nats"],
         ],
     )
+
+
+def _evaluate_artifact(folder: Path, data: str, task: str | None, cache: Path, as_json: bool) -> None:
+    with progress() as report:
+        opened = open_artifact(folder, task, cache=cache, with_task=True)
+        assert opened.task is not None
+        engine = engine_for(opened.packed, opened.task.example_inputs())
+        measured = score(engine.run, opened.task, getattr(opened.task, data), report)
+    reported = opened.origin.accuracy.get(data) if opened.origin is not None else None
+    if as_json:
+        figures = {"accuracy": measured.accuracy, "loss": measured.loss, "reported": reported}
+        print_json({"data": data, "samples": measured.samples, **figures, "runs": str(engine)})
+        return
+    rows = [["accuracy", percent(measured.accuracy)], ["loss", f"{measured.loss:.4f}"]]
+    if reported is not None:
+        difference = 100 * (measured.accuracy - reported)
+        rows.append(["reported by the search", f"{percent(reported)} ({difference:+.2f} points)"])
+    print_table(f"{folder} on {data} data", ["", "value"], [*rows, ["runs as", str(engine)]])

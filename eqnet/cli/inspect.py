@@ -1,33 +1,51 @@
-"""``eqnet inspect``: the layers of what a search found."""
+"""``eqnet inspect``: the layers of what a search found, or of an exported network."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from eqnet.cli.console import json_option, print_json, print_table
+from eqnet.cli.console import json_option, print_json, print_table, progress
 from eqnet.cli.search import print_summary
+from eqnet.deploy.opening import is_artifact
+from eqnet.deploy.summary import LayerSummary, Summary, summarize
 from eqnet.errors import InputError
 from eqnet.search.result import SearchResult
 
 
 @click.command()
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @json_option
-def inspect(run: Path, as_json: bool) -> None:
-    """Show the layers of what a search found: formats, bits, bytes and sensitivity.
+def inspect(folder: Path, as_json: bool) -> None:
+    """Show the layers of a network: formats, bits and bytes.
 
-    RUN is the folder of a run.
+    FOLDER is that of a run with a search result, or one that eqnet export wrote; of the latter every byte is checked.
     """
-    path = run / "result.json"
+    if is_artifact(folder):
+        with progress(quiet=as_json) as report:
+            summary = summarize(folder, report)
+        if as_json:
+            print_json(_plain(summary))
+        else:
+            _print_artifact(summary)
+        return
+    path = folder / "result.json"
     if not path.exists():
-        raise InputError(f"{run}: holds no search result; run eqnet search --out {run} first")
+        raise InputError(
+            f"{folder}: holds neither a search result nor an artifact; run eqnet search --out {folder} first, or give "
+            "a folder that eqnet export wrote"
+        )
     result = SearchResult.load(path)
     if as_json:
         print_json(result.to_json()["layers"])
         return
     print_summary(result)
+    _print_layers(result)
+
+
+def _print_layers(result: SearchResult) -> None:
     widths = sorted({bits for layer in result.layers for bits in layer.sensitivity})
     shown = [bits for bits in (2, 4, 8) if bits in widths]
     print_table(
@@ -46,3 +64,71 @@ def inspect(run: Path, as_json: bool) -> None:
             for layer in result.layers
         ],
     )
+
+
+def _print_artifact(summary: Summary) -> None:
+    origin = summary.origin
+    rows = [["folder", str(summary.folder)], ["model", summary.architecture]]
+    if origin is not None:
+        rows += [["task", origin.task], ["one input", f"{str(origin.dtype).removeprefix('torch.')} {[*origin.shape]}"]]
+    rows += [
+        ["tensors", f"{summary.nbytes:,} bytes"],
+        ["files", f"{summary.nbytes + summary.overhead:,} bytes"],
+        ["stored bits per weight", f"{summary.bpw:.3f}"],
+        ["left in floating point", _floating(summary)],
+        ["layout", f"version {summary.version}, written by {summary.written_by}"],
+        ["checks", "every checksum agrees"],
+    ]
+    print_table("Artifact", ["", "value"], rows)
+    print_table(
+        "Layers",
+        ["layer", "kind", "weights", "weight", "input", "bytes", "folded"],
+        [_row(layer) for layer in summary.layers],
+    )
+
+
+def _row(layer: LayerSummary) -> list[str]:
+    return [
+        layer.name,
+        layer.record.kind,
+        f"{layer.weights:,}",
+        str(layer.record.weight),
+        str(layer.record.input or "float"),
+        f"{layer.nbytes:,}",
+        ", ".join(layer.folded),
+    ]
+
+
+def _floating(summary: Summary) -> str:
+    """How much is in no packed layer, and what of it are batch norms."""
+    size = sum(summary.floating.values())
+    if not size:
+        return "nothing"
+    norms = f", batch norms as scale and shift: {', '.join(summary.affine)}" if summary.affine else ""
+    return f"{size:,} bytes in {len(summary.floating)} tensors{norms}"
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    origin = summary.origin
+    return {
+        "folder": str(summary.folder),
+        "architecture": summary.architecture,
+        "origin": origin.to_json() if origin is not None else None,
+        "version": summary.version,
+        "written_by": summary.written_by,
+        "bytes": summary.nbytes,
+        "overhead": summary.overhead,
+        "bpw": summary.bpw,
+        "floating": summary.floating,
+        "affine": list(summary.affine),
+        "layers": [
+            {
+                "name": layer.name,
+                **layer.record.to_json(),
+                "weights": layer.weights,
+                "bytes": layer.nbytes,
+                "folded": list(layer.folded),
+            }
+            for layer in summary.layers
+        ],
+    }

@@ -14,14 +14,14 @@ from torch.utils.data import TensorDataset
 from eqnet.errors import InputError
 from eqnet.tasks.networks import DigitsNet
 from eqnet.tasks.pretraining import Recipe, pretrained
-from eqnet.tasks.task import Task
+from eqnet.tasks.task import Normalization, Task
 
 _MEAN, _DEVIATION = 0.3053, 0.3760  # of all pixels, in [0, 1]
 
 _RECIPE = Recipe(epochs=15, peak_rate=0.05, batch_size=64)
 
 
-def digits(cache: Path, seed: int) -> Task:
+def digits(cache: Path, seed: int, *, trained: bool = True) -> Task:
     """Handwritten digits of 8×8 pixels, and a small network trained on them to about 99 % in floating point.
 
     60 % of the images are for training, 20 % for validation and 20 % for the test, with the classes in equal
@@ -30,6 +30,7 @@ def digits(cache: Path, seed: int) -> Task:
     Args:
         cache: folder of the trained weights; the first call trains them in seconds.
         seed: of initial weights and batches; the splits do not depend on it.
+        trained: whether the network is to be trained; else it has weights that mean nothing, at once.
 
     Raises:
         InputError: scikit-learn is not installed.
@@ -44,7 +45,7 @@ def digits(cache: Path, seed: int) -> Task:
     images, labels = (pixels - _MEAN) / _DEVIATION, torch.from_numpy(bunch.target).long()
     train, validation, test = (TensorDataset(images[part], labels[part]) for part in _stratified(bunch.target))
     with _one_thread():
-        model = pretrained(DigitsNet, train, _RECIPE, name="digits", seed=seed, cache=cache)
+        model = pretrained(DigitsNet, train, _RECIPE, name="digits", seed=seed, cache=cache, trained=trained)
     return Task(
         name="digits",
         model=model,
@@ -53,6 +54,7 @@ def digits(cache: Path, seed: int) -> Task:
         test=test,
         batch_size=64,
         epochs=10,
+        normalization=Normalization((_MEAN,), (_DEVIATION,)),
     )
 
 

@@ -29,7 +29,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 """The tasks that eqnet comes with: name → module and factory, imported when asked for."""
 
 
-def load_task(spec: str, *, cache: Path, seed: int) -> Task:
+def load_task(spec: str, *, cache: Path, seed: int, trained: bool = True) -> Task:
     """Finds, makes and checks a task.
 
     A factory is called with ``cache`` and ``seed`` if these are among its parameters. It runs with the global
@@ -41,6 +41,7 @@ def load_task(spec: str, *, cache: Path, seed: int) -> Task:
             function that returns one.
         cache: folder that the factory may keep files in.
         seed: of whatever the factory draws.
+        trained: False if the weights of the task's model do not matter; a built-in task is then there at once.
 
     Raises:
         InputError: there is no such task, its code raises an exception (chained), or it fails ``validate``.
@@ -52,7 +53,8 @@ def load_task(spec: str, *, cache: Path, seed: int) -> Task:
     file = Path(source).expanduser().resolve()
     with _importable(file.parent if is_file else Path.cwd()), seeded(seed):
         module = _module_of_file(spec, file) if is_file else _module(spec, source)
-        task = _make(spec, module, name, {"cache": cache, "seed": seed})
+        own = {} if trained or spec not in BUILT_IN else {"trained": False}
+        task = _make(spec, module, name, {"cache": cache, "seed": seed, **own})
         validate(task)
     return task
 

@@ -48,7 +48,14 @@ class Recipe:
 
 
 def pretrained(
-    build: Callable[[], nn.Module], data: TensorDataset, recipe: Recipe, *, name: str, seed: int, cache: Path
+    build: Callable[[], nn.Module],
+    data: TensorDataset,
+    recipe: Recipe,
+    *,
+    name: str,
+    seed: int,
+    cache: Path,
+    trained: bool = True,
 ) -> nn.Module:
     """A network trained with cross-entropy, from the cache if it was trained before.
 
@@ -62,6 +69,7 @@ def pretrained(
         name: of the network, for the file and the log.
         seed: of initial weights and batches.
         cache: folder of the weights; made if absent.
+        trained: False leaves the network as it was built, and the cache alone.
 
     Returns:
         The network, on the CPU and in evaluation mode.
@@ -71,6 +79,8 @@ def pretrained(
     """
     with seeded(seed):
         network = build()
+    if not trained:
+        return network.eval()
     identity = json.dumps(
         {
             "network": name,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from eqnet.errors import InputError
-from eqnet.tasks.task import Task
+from eqnet.tasks.task import Normalization, Task
 from eqnet.tasks.user_code import explained, kind_of
 
 
@@ -41,6 +41,8 @@ def validate(task: Task) -> None:
         value = getattr(task, field)
         if not isinstance(value, int) or value < least:
             raise InputError(f"{prefix}{field} is {value!r}; give a whole number of at least {least}")
+    if task.normalization is not None and not isinstance(task.normalization, Normalization):
+        raise InputError(f"{prefix}normalization is {kind_of(task.normalization)}; give a Normalization, or None")
     rate = task.learning_rate
     if not isinstance(rate, (int, float)) or not 0 < rate < math.inf:
         raise InputError(f"{prefix}learning_rate is {rate!r}; give a positive number")

@@ -263,7 +263,10 @@ def test_unknown_device_and_target_are_refused(eqnet: Command, small_task: str, 
     assert f"--device {absent}: this machine has none; choose among cpu" in ended.err
 
 
-@pytest.mark.parametrize("verb", [(), ("train",), ("search",), ("eval",), ("inspect",), ("targets",)], ids=str)
+VERBS = [(), *((verb,) for verb in ("train", "search", "eval", "inspect", "export", "targets"))]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=str)
 def test_help_needs_nothing(eqnet: Command, verb: tuple[str, ...]) -> None:
     ended = eqnet(*verb, "--help")
     assert ended.status == 0
