@@ -13,6 +13,7 @@ import argparse
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,8 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> Iterator[
         peers = [session(int8, threads), session(fp32, threads)]
         for batch in arguments.batches:
             inputs = torch.randn(batch, *x.shape[1:])
-            array = inputs.numpy()
-            calls: list[Callable[[], object]] = [lambda p=p: p(inputs) for p in compiled.values()]  # type: ignore[misc]
-            calls += [lambda p=p: p(array) for p in peers]  # type: ignore[misc]
+            calls: list[Callable[[], object]] = [partial(program, inputs) for program in compiled.values()]
+            calls += [partial(peer, inputs.numpy()) for peer in peers]
             timings = in_shuffled_rounds(calls, arguments.rounds, arguments.block)
             for fmt, timing in zip(compiled, timings, strict=False):
                 yield row(name, threads, batch, fmt, timing, *timings[-2:])

@@ -94,7 +94,7 @@ def dequantize_panels(
 class Program:
     """See cpp/include/eqnet/program.h; paddings are top, left, bottom and right, bounds the least and the greatest."""
 
-    def __init__(self, in_channels: int) -> None: ...
+    def __init__(self, in_channels: int, isa: str = "") -> None: ...
     def convolution(
         self,
         x: int,

@@ -2,11 +2,15 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstdint>
+#include <new>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -57,11 +61,26 @@ std::tuple<std::int64_t, std::int64_t, std::int64_t> result_size(eqnet::Program&
   return {size.channels, size.height, size.width};
 }
 
+// The instruction set of a name, or the processor's best one if there is none.
+eqnet::Isa named(const std::string& name) {
+  if (name.empty()) return eqnet::isa();
+  for (const eqnet::Isa known :
+       {eqnet::Isa::kPortable, eqnet::Isa::kNeon, eqnet::Isa::kAvx2, eqnet::Isa::kAvx512Vnni}) {
+    if (name == eqnet::isa_name(known) && known <= eqnet::isa()) return known;
+  }
+  throw std::invalid_argument("no instruction set '" + name + "' on this processor");
+}
+
 }  // namespace
 
 void bind_program(nb::module_& m) {
   nb::class_<eqnet::Program>(m, "Program")
-      .def(nb::init<std::int64_t>(), nb::arg("in_channels"))
+      .def(
+          "__init__",
+          [](eqnet::Program* self, std::int64_t in_channels, const std::string& isa) {
+            new (self) eqnet::Program(in_channels, named(isa));
+          },
+          nb::arg("in_channels"), nb::arg("isa") = "")
       .def("convolution", convolution, nb::arg("x"), nb::kw_only(), nb::arg("weight"), nb::arg("scale"),
            nb::arg("group_size"), nb::arg("bias"), nb::arg("channels"), nb::arg("groups"), nb::arg("kernel"),
            nb::arg("stride"), nb::arg("dilation"), nb::arg("padding"), nb::arg("input_scale"), nb::arg("input_zero"),

@@ -7,7 +7,8 @@ from typing import Any
 from torch import fx, nn
 
 from eqnet.runtime.convolution import Padding, Pair, pair
-from eqnet.runtime.lowering import BOUNDED, Lowering, argument, lowers
+from eqnet.runtime.lowering import BOUNDED, Lowering, activation_bounds, argument, lowers
+from eqnet.runtime.tracing import key
 
 _POOLS = (nn.MaxPool2d, "max_pool2d", nn.AvgPool2d, "avg_pool2d")
 _GLOBAL = (nn.AdaptiveAvgPool2d, "adaptive_avg_pool2d", nn.AdaptiveMaxPool2d, "adaptive_max_pool2d", "mean")
@@ -30,14 +31,18 @@ def _option(lowering: Lowering, node: fx.Node, position: int, name: str, default
     return argument(node, position, name, default)
 
 
+def _is_maximum(lowering: Lowering, node: fx.Node) -> bool:
+    kind = key(lowering.traced, node)
+    return "max" in (kind.__name__ if isinstance(kind, type) else str(kind)).lower()
+
+
 @lowers(*_POOLS)
 def _pool(lowering: Lowering, node: fx.Node) -> int:
     value, _ = _source(lowering, node)
-    name = str(node.target) if node.op != "call_module" else type(lowering.module(node)).__name__
-    maximum = "max" in name.lower()
+    maximum = _is_maximum(lowering, node)
 
-    def option(position: int, key: str, default: Any) -> Any:
-        return _option(lowering, node, position, key, default)
+    def option(position: int, name: str, default: Any) -> Any:
+        return _option(lowering, node, position, name, default)
 
     kernel = pair(option(1, "kernel_size", None))
     stride = pair(option(2, "stride", None) or kernel)
@@ -63,7 +68,7 @@ def _pool(lowering: Lowering, node: fx.Node) -> int:
 @lowers(*_GLOBAL)
 def _global_pool(lowering: Lowering, node: fx.Node) -> int:
     value, _ = _source(lowering, node)
-    if node.target == "mean" or getattr(node.target, "__name__", "") == "mean":
+    if key(lowering.traced, node) == "mean":
         axes = argument(node, 1, "dim", ())
         axes = (axes,) if isinstance(axes, int) else tuple(axes)
         if sorted(axis % 4 for axis in axes) != [2, 3] or node.kwargs.get("dtype") is not None:
@@ -72,11 +77,10 @@ def _global_pool(lowering: Lowering, node: fx.Node) -> int:
         size = _option(lowering, node, 1, "output_size", None)
         if size not in (1, (1, 1), [1, 1]) or _option(lowering, node, 2, "return_indices", False):
             raise lowering.unsupported(node, f"only pooling of whole images is there, not to {size}")
-    name = str(node.target) if node.op != "call_module" else type(lowering.module(node)).__name__
     one: Pair = (1, 1)
     return lowering.program.pool(
         value,
-        maximum="max" in name.lower(),
+        maximum=_is_maximum(lowering, node),
         whole_image=True,
         kernel=one,
         stride=one,
@@ -105,9 +109,6 @@ def _flatten(lowering: Lowering, node: fx.Node) -> int:
 
 def _is_global_pool(lowering: Lowering, node: fx.Node) -> bool:
     """Whether its images have one pixel whatever the size of the network's input, through activations too."""
-    from eqnet.runtime.lowering import activation_bounds
-    from eqnet.runtime.tracing import key
-
     while activation_bounds(lowering, node) is not None and isinstance(node.args[0], fx.Node):
         node = node.args[0]
     return key(lowering.traced, node) in _GLOBAL

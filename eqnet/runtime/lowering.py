@@ -43,6 +43,7 @@ class Lowering:
     Args:
         traced: what ``trace`` gave.
         channels: of the program's input.
+        isa: the best instruction set to use.
 
     Attributes:
         program: what has been lowered so far.
@@ -50,9 +51,9 @@ class Lowering:
         padding: zeros around values, top, left, bottom and right, which whoever reads them still has to add.
     """
 
-    def __init__(self, traced: fx.GraphModule, channels: int) -> None:
+    def __init__(self, traced: fx.GraphModule, channels: int, isa: str) -> None:
         self.traced = traced
-        self.program = _kernels.Program(channels)
+        self.program = _kernels.Program(channels, isa)
         self.values: dict[fx.Node, int] = {}
         self.padding: dict[fx.Node, Padding] = {}
         self._bounds: dict[fx.Node, Bounds] = {}  # of activations that follow, and have been taken into their input

@@ -66,7 +66,7 @@ class IntegerProgram:
         return self._program.arena_bytes(height, width)
 
 
-def compile(packed: PackedModel, example_inputs: ExampleInputs) -> IntegerProgram:
+def compile(packed: PackedModel, example_inputs: ExampleInputs, *, isa: str = "") -> IntegerProgram:
     """Compiles a packed network whose layers all have static activation formats.
 
     Networks of 2-d convolutions, linear layers, ReLU and other clipping activations, sums, pooling and concatenation
@@ -75,10 +75,12 @@ def compile(packed: PackedModel, example_inputs: ExampleInputs) -> IntegerProgra
     Args:
         packed: what ``eqnet.pack`` or ``eqnet.load`` returned.
         example_inputs: one batch of its inputs: a tensor, alone or in a tuple or mapping.
+        isa: use no better instruction set than this, one of ``portable``, ``neon``, ``avx2`` and ``avx512``; the best
+            that the processor has, and that the environment variable ``EQNET_CPU`` allows, if empty.
 
     Raises:
         UnsupportedError: the model does something else; the message names it.
-        InputError: the example is not one tensor.
+        InputError: the processor does not have the instruction set.
 
     Example::
 
@@ -87,7 +89,10 @@ def compile(packed: PackedModel, example_inputs: ExampleInputs) -> IntegerProgra
     """
     x = _example(example_inputs)
     traced = trace(packed.model, x)
-    lowering = Lowering(traced, x.shape[1])
+    try:
+        lowering = Lowering(traced, x.shape[1], isa)
+    except ValueError as e:
+        raise InputError(str(e)) from e
     result = lowering.run()
     return IntegerProgram(lowering.program, tuple(x.shape[1:]), vector=len(result.meta["shape"]) == 2)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from eqnet.errors import ModelError
 from eqnet.packed.layers import PackedLayer
 from eqnet.runtime.unsupported import UnsupportedError
 
@@ -35,15 +36,21 @@ def trace(model: nn.Module, example: Tensor) -> fx.GraphModule:
 
     Raises:
         UnsupportedError: its operations depend on the values that it is given.
+        ModelError: it does not run on the example.
     """
+    if isinstance(model, PackedLayer):
+        model = nn.Sequential(model)  # what is traced is never a layer itself
     try:
         traced = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as e:  # torch.fx raises what the traced code raises
         raise UnsupportedError(
             f"{type(model).__name__} cannot be traced, as what it does depends on its input: {type(e).__name__}: {e}"
         ) from e
-    with torch.no_grad():
-        _Shapes(traced).run(example)
+    try:
+        with torch.no_grad():
+            _Shapes(traced).run(example)
+    except Exception as e:
+        raise ModelError(f"the model does not run on the example inputs: {type(e).__name__}: {e}") from e
     graph = traced.graph
     for node in list(graph.nodes):
         if key(traced, node) in _NOTHING:

@@ -3,7 +3,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "eqnet/isa.h"
 #include "layers.h"
 
 namespace eqnet {
@@ -26,9 +25,9 @@ const Entry kEntries[] = {
 
 }  // namespace
 
-const Kernels& kernels() {
+const Kernels& kernels(Isa isa) {
   for (const Entry& entry : kEntries) {
-    if (entry.isa <= isa()) return *entry.kernels;
+    if (entry.isa <= isa) return *entry.kernels;
   }
   return kPortableKernels;
 }
@@ -74,21 +73,21 @@ void Cursor::next_row() {
 
 }  // namespace conv
 
-std::unique_ptr<Convolution> Convolution::make(const ConvShape& shape, const ConvWeights& weights) {
+std::unique_ptr<Convolution> Convolution::make(const ConvShape& shape, const ConvWeights& weights, Isa isa) {
   if (shape.cols() > kMaxConvInputs) {
     throw std::invalid_argument("an output with " + std::to_string(shape.cols()) + " inputs; sums in 32 bits hold " +
                                 std::to_string(kMaxConvInputs));
   }
   const bool one_scale = weights.group_size >= shape.cols();
   if (shape.groups > 1 && shape.groups == shape.in_channels && shape.groups == shape.out_channels && one_scale) {
-    return std::make_unique<conv::Depthwise>(shape, weights, conv::kernels());
+    return std::make_unique<conv::Depthwise>(shape, weights, conv::kernels(isa));
   }
-  return std::make_unique<conv::Dense>(shape, weights, conv::kernels());
+  return std::make_unique<conv::Dense>(shape, weights, conv::kernels(isa));
 }
 
 void finish_values(const float* values, std::int64_t count, const Finish& finish, std::uint8_t* const* code,
-                   float* value) {
-  conv::kernels().finish(values, count, finish, code, value);
+                   float* value, Isa isa) {
+  conv::kernels(isa).finish(values, count, finish, code, value);
 }
 
 }  // namespace eqnet

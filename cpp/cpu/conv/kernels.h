@@ -98,7 +98,7 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 #endif
 
-// Those for isa().
-const Kernels& kernels();
+// The best that are not above `isa`.
+const Kernels& kernels(Isa isa);
 
 }  // namespace eqnet::conv

@@ -48,7 +48,7 @@ void Frame::write_row(int value, std::int64_t image, std::int64_t y, const float
     code[f] = to.data + image * to.image + y * to.row;
   }
   float* to = finish.has_value ? floats(value) + (image * size.height + y) * count : nullptr;
-  finish_values(row, count, finish, code, to);
+  finish_values(row, count, finish, code, to, isa);
 }
 
 std::int64_t Operation::parts(const Frame& frame, std::int64_t wanted) const {

@@ -47,6 +47,7 @@ struct Frame {
   const float* input;
   float* output;      // null, or where the floating-point form of value `output_value` is instead of in the arena
   int output_value;
+  Isa isa;            // of the kernels
 
   const Placed& placed(int value) const { return plan->values[value]; }
   float* floats(int value) const;
@@ -76,7 +77,7 @@ class Operation {
 
 std::unique_ptr<Operation> make_input(std::int64_t channels);
 std::unique_ptr<Operation> make_convolution(int x, int form, const ConvShape& shape, const ConvWeights& weights,
-                                            int residual);
+                                            int residual, Isa isa);
 std::unique_ptr<Operation> make_add(int a, int b);
 std::unique_ptr<Operation> make_bound(int x);
 std::unique_ptr<Operation> make_pool(int x, const PoolShape& shape);

@@ -52,11 +52,11 @@ class Input final : public Operation {
 
 class Convolve final : public Operation {
  public:
-  Convolve(int x, int form, const ConvShape& shape, const ConvWeights& weights, int residual)
+  Convolve(int x, int form, const ConvShape& shape, const ConvWeights& weights, int residual, Isa isa)
       : Operation(residual < 0 ? std::vector<int>{x} : std::vector<int>{x, residual}),
         form_(form),
         shape_(shape),
-        layer_(Convolution::make(shape, weights)) {}
+        layer_(Convolution::make(shape, weights, isa)) {}
 
   ImageSize size(const std::vector<ImageSize>& inputs) const override {
     const ImageSize& x = inputs[0];
@@ -227,8 +227,8 @@ class Output final : public Operation {
 std::unique_ptr<Operation> make_input(std::int64_t channels) { return std::make_unique<Input>(channels); }
 
 std::unique_ptr<Operation> make_convolution(int x, int form, const ConvShape& shape, const ConvWeights& weights,
-                                            int residual) {
-  return std::make_unique<Convolve>(x, form, shape, weights, residual);
+                                            int residual, Isa isa) {
+  return std::make_unique<Convolve>(x, form, shape, weights, residual, isa);
 }
 
 std::unique_ptr<Operation> make_add(int a, int b) { return std::make_unique<Add>(a, b); }

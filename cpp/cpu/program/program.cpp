@@ -25,6 +25,7 @@ struct Program::State {
   std::vector<std::unique_ptr<program::Operation>> operations;
   std::vector<program::ValueInfo> values;
   int result = -1;
+  Isa isa;  // of the kernels
   std::map<std::pair<std::int64_t, std::int64_t>, program::Plan> plans;
   std::mutex mutex;  // of the plans and the arenas
   std::vector<conv::Aligned<std::uint8_t>> arenas;
@@ -87,7 +88,8 @@ void Program::State::run(const program::Frame& frame, int threads) const {
   }
 }
 
-Program::Program(std::int64_t in_channels) : state_(std::make_unique<State>()) {
+Program::Program(std::int64_t in_channels, Isa isa) : state_(std::make_unique<State>()) {
+  state_->isa = isa;
   state_->add(program::make_input(in_channels), kUnbounded);
 }
 
@@ -97,7 +99,7 @@ Program::Value Program::convolution(Value x, const ConvShape& shape, const ConvW
                                     std::int32_t levels, Value residual, Bounds bounds) {
   const int form = state_->form(x, {weights.input_scale, weights.input_zero, levels}, shape.pads);
   if (residual >= 0) state_->value(residual).floats = true;
-  return state_->add(program::make_convolution(x, form, shape, weights, residual), bounds);
+  return state_->add(program::make_convolution(x, form, shape, weights, residual, state_->isa), bounds);
 }
 
 Program::Value Program::add(Value a, Value b, Bounds bounds) {
@@ -176,7 +178,8 @@ void Program::run(const float* x, std::int64_t images, std::int64_t height, std:
                            last - first,
                            x + first * in_count,
                            y + first * out_count,
-                           in_place ? state_->result : -1};
+                           in_place ? state_->result : -1,
+                           state_->isa};
       state_->run(frame, workers > 1 ? 1 : threads);
     }
   });

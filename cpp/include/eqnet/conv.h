@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "eqnet/isa.h"
+
 namespace eqnet {
 
 constexpr int kMaxTargets = 4;                     // scales with which one result can be read
@@ -89,8 +91,8 @@ struct ConvCall {
 
 class Convolution {
  public:
-  // Copies the weights into the order of the kernels of isa().
-  static std::unique_ptr<Convolution> make(const ConvShape& shape, const ConvWeights& weights);
+  // Copies the weights into the order of the best kernels that are not above `isa`.
+  static std::unique_ptr<Convolution> make(const ConvShape& shape, const ConvWeights& weights, Isa isa);
 
   virtual ~Convolution() = default;
   // To be called before the first run.
@@ -102,6 +104,6 @@ class Convolution {
 
 // Writes `count` values, contiguous in all forms. `code`: one pointer for each target.
 void finish_values(const float* values, std::int64_t count, const Finish& finish, std::uint8_t* const* code,
-                   float* value);
+                   float* value, Isa isa);
 
 }  // namespace eqnet

@@ -43,7 +43,8 @@ class Program {
  public:
   using Value = int;
 
-  explicit Program(std::int64_t in_channels);
+  // Runs on the best kernels that are not above `isa`.
+  Program(std::int64_t in_channels, Isa isa);
   ~Program();
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
