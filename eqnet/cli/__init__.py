@@ -11,6 +11,7 @@ from eqnet.cli import environment  # isort: skip  # noqa: F401 (before anything 
 from eqnet.cli.eval import evaluate
 from eqnet.cli.export import export
 from eqnet.cli.inspect import inspect
+from eqnet.cli.run import run
 from eqnet.cli.search import search
 from eqnet.cli.targets import targets
 from eqnet.cli.train import train
@@ -26,7 +27,7 @@ def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
 
 
-for command in (train, search, evaluate, inspect, export, targets):
+for command in (train, search, evaluate, inspect, export, run, targets):
     cli.add_command(command)
 
 

@@ -43,21 +43,27 @@ def engine_for(packed: PackedModel, example: Tensor) -> Engine:
     try:
         return Engine(compile(packed, example), True)
     except UnsupportedError as e:
-        return Engine(
-            lambda x: _layer_by_layer(packed, x), False, str(e).removesuffix("; run the model layer by layer instead")
-        )
+        reason = str(e).removesuffix("; run the model layer by layer instead")
+        return Engine(lambda x: _layer_by_layer(packed, x), False, reason)
+    except _REFUSALS as e:
+        raise _unfit(example, e) from e
+
+
+_REFUSALS = (RuntimeError, IndexError, ValueError, TypeError)
+"""What PyTorch raises on inputs that do not fit."""
 
 
 def _layer_by_layer(packed: PackedModel, x: Tensor) -> Tensor:
     with torch.inference_mode():
         try:
             y = packed(x)
-        except (RuntimeError, IndexError, ValueError, TypeError) as e:
-            raise InputError(f"the model does not run on inputs of shape {[*x.shape]} and {_name(x.dtype)}: {e}") from e
+        except _REFUSALS as e:
+            raise _unfit(x, e) from e
     if not isinstance(y, Tensor):
-        raise ModelError(f"the model returns a {type(y).__name__}; only one tensor can be written; call it in Python")
+        raise ModelError(f"the model returns a {type(y).__name__}, not one tensor; call it in Python")
     return y
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _unfit(x: Tensor, error: Exception) -> InputError:
+    dtype = str(x.dtype).removeprefix("torch.")
+    return InputError(f"the model does not run on inputs of shape {[*x.shape]} and type {dtype}: {error}")

@@ -49,6 +49,10 @@ class Origin:
         example = task.example_inputs()
         return cls(spec, task.name, seed, tuple(example.shape[1:]), example.dtype, task.normalization, accuracy or {})
 
+    def example(self, count: int = 1) -> torch.Tensor:
+        """A batch of inputs that are all zeros."""
+        return torch.zeros(count, *self.shape, dtype=self.dtype)
+
     def to_json(self) -> dict[str, Any]:
         known = self.normalization
         return {

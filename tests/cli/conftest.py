@@ -49,3 +49,14 @@ def finished_run(small_task: str, tmp_path_factory: pytest.TempPathFactory) -> P
 def copied_run(finished_run: Path, tmp_path: Path) -> Path:
     """The same, to be written."""
     return shutil.copytree(finished_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def artifact(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What that search found, exported; not to be written."""
+    folder = tmp_path_factory.mktemp("exported") / "quadrants"
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(finished_run), "-o", str(folder)])
+    AcceleratorState._reset_state(True)
+    assert not ended.value.code
+    return folder

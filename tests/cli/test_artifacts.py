@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from eqnet import load
-from eqnet.cli import main
 from eqnet.search.result import SearchResult
 from eqnet.tasks.pretraining import Recipe
 from tests.cli.command import TASKS, Command, Ended
@@ -28,16 +27,6 @@ def _refused(ended: Ended, *words: str) -> None:
     assert "Traceback" not in ended.err
     for word in words:
         assert word in " ".join(ended.err.split())
-
-
-@pytest.fixture(scope="module")
-def artifact(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the search found, exported; not to be written."""
-    folder = tmp_path_factory.mktemp("exported") / "quadrants"
-    with pytest.raises(SystemExit) as ended:
-        main(["export", str(finished_run), "-o", str(folder)])
-    assert not ended.value.code
-    return folder
 
 
 @pytest.fixture
