@@ -155,12 +155,12 @@ def dequantize_reference(codes: Tensor, scales: Tensor, zeros: Tensor | None, sh
     if not rows:
         return torch.zeros(rows, cols, device=codes.device)
     panels, steps = -(-rows // PANEL), BLOCK // STEP
-    lines = codes.view(-1, PANEL // LANES, bits, LANES, STEP)  # [panel · block, half, line, channel, column of a step]
-    unpacked = torch.zeros(*lines.shape[:2], steps, LANES, STEP, dtype=torch.uint8, device=codes.device)
+    lines = codes.view(-1, bits, PANEL // LANES, LANES, STEP)  # [panel · block, line, half, channel, column of a step]
+    unpacked = torch.zeros(len(lines), PANEL // LANES, steps, LANES, STEP, dtype=torch.uint8, device=codes.device)
     done = line = 0
     for width in (w for w in PLANES if bits & w):
         for step in range(steps):
-            part = lines[:, :, line + step % width] >> (step // width * width) & ((1 << width) - 1)
+            part = lines[:, line + step % width] >> (step // width * width) & ((1 << width) - 1)
             unpacked[:, :, step] |= part << done
         done, line = done + width, line + width
     # [panel, block, half, step, channel, column] → [row, padded column]

@@ -43,7 +43,7 @@ EQNET_INLINE typename V::Int step_codes(const std::uint8_t* lines) {
     // How far up this plane's bits belong: the widths of the planes before it.
     constexpr int kUp = ((kBelow & 8) ? 8 : 0) + ((kBelow & 4) ? 4 : 0) + ((kBelow & 2) ? 2 : 0);
     if constexpr ((Bits & kWidth) != 0) {
-      const auto raw = V::load(lines + (line + Step % kWidth) * kLine);
+      const auto raw = V::load(lines + (line + Step % kWidth) * 2 * kLine);
       const auto shifted = V::template shift_right<Step / kWidth * kWidth - kUp>(raw);
       const auto mask = V::set_byte(static_cast<std::uint8_t>(((1 << kWidth) - 1) << kUp));
       if constexpr (kWidth == 8) {
@@ -98,7 +98,8 @@ constexpr std::int64_t kAhead = 4096;
 
 template <class V, int Lines>
 EQNET_INLINE void prefetch_ahead(const std::uint8_t* lines) {
-  unrolled<Lines>([&](auto i) { V::prefetch(lines + kAhead + i * kLine); });
+  // Not by `unrolled`: GCC takes a lambda that only prefetches for one without effect.
+  for (int i = 0; i < Lines; ++i) V::prefetch(lines + kAhead + i * kLine);
 }
 
 // Walks one panel segment by segment: begin(), then step(constant step, half, codes, column) for each step and half, then
@@ -118,7 +119,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
         unrolled<4>([&](auto i) {
           constexpr int kIndex = 4 * part + i;
           step(i, 0, step_codes<V, Bits, kIndex>(lines), column);
-          step(i, 1, step_codes<V, Bits, kIndex>(lines + Bits * kLine), column);
+          step(i, 1, step_codes<V, Bits, kIndex>(lines + kLine), column);
           column += kStep;
         });
         end(2 * block + part, first_group + 2 * block + part);
@@ -136,7 +137,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
         prefetch_ahead<V, 2 * Bits>(lines);
         unrolled<8>([&](auto i) {
           step(i, 0, step_codes<V, Bits, i>(lines), column);
-          step(i, 1, step_codes<V, Bits, i>(lines + Bits * kLine), column);
+          step(i, 1, step_codes<V, Bits, i>(lines + kLine), column);
           column += kStep;
         });
       }
@@ -242,7 +243,7 @@ EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int6
     prefetch_ahead<V, 2 * Bits>(lines);
     unrolled<8>([&](auto i) {
       emit(block * kSteps + i, 0, step_codes<V, Bits, i>(lines));
-      emit(block * kSteps + i, 1, step_codes<V, Bits, i>(lines + Bits * kLine));
+      emit(block * kSteps + i, 1, step_codes<V, Bits, i>(lines + kLine));
     });
   }
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "../multiversion.h"
+#include "../planes.h"
 #include "eqnet/threads.h"
 
 namespace eqnet {
@@ -19,84 +20,72 @@ std::int64_t PanelShape::segment_blocks() const {
 
 namespace {
 
-constexpr int kPlanes[] = {8, 4, 2, 1};
+constexpr std::int64_t kChunk = 64;  // bytes of a plane that are taken from each row at a time: a line of the cache
 
-// Part `plane` bits wide, shifted down, of element `index` of a dense plane.
-inline unsigned element(const std::uint8_t* plane, std::int64_t index, int width) {
-  const std::int64_t bit = index * width;
-  return (plane[bit / 8] >> (bit % 8)) & ((1u << width) - 1);
-}
-
-std::int64_t plane_bytes(std::int64_t count, int width) { return (count * width + 7) / 8; }
-
-// Spreads 32 elements of `Width` bits, which begin at a whole byte, to 32 bytes.
+// The columns of the blocks [first, first + count) of one row, those of padding 0, as they would be if they were stored.
 template <int Width>
-inline void spread(const std::uint8_t* from, std::uint8_t* to) {
-  if constexpr (Width == 8) {
-    std::memcpy(to, from, 32);
-  } else if constexpr (Width == 4) {
-    for (int i = 0; i < 16; ++i) {
-      to[2 * i] = from[i] & 15;
-      to[2 * i + 1] = from[i] >> 4;
+inline void take_blocks(const PanelShape& shape, const std::uint8_t* plane, std::int64_t row, std::int64_t first,
+                        std::int64_t count, std::uint8_t* out) {
+  constexpr std::int64_t kBytes = kBlock * Width / 8;  // of a block
+  if (shape.group_size % kBlock == 0 && shape.cols % shape.group_size == 0) {
+    const std::uint8_t* from = plane + (row * shape.cols / kBlock + first) * kBytes;
+    if (count * kBytes == kChunk) {
+      std::memcpy(out, from, kChunk);
+    } else {
+      std::memcpy(out, from, static_cast<std::size_t>(count * kBytes));
     }
-  } else if constexpr (Width == 2) {
-    for (int i = 0; i < 8; ++i) {
-      const std::uint32_t b = from[i];  // each field moves to a byte of its own
-      const std::uint32_t bytes = (b | b << 6 | b << 12 | b << 18) & 0x03030303u;
-      std::memcpy(to + 4 * i, &bytes, 4);
-    }
-  } else {
-    for (int i = 0; i < 4; ++i) {
-      // Bit j of a copy in byte j, then moved to the bottom of that byte: adding 0x7f carries any set bit to bit 7.
-      const std::uint64_t picked = (from[i] * 0x0101010101010101u) & 0x8040201008040201u;
-      const std::uint64_t bytes = ((picked + 0x7f7f7f7f7f7f7f7fu) | picked) >> 7 & 0x0101010101010101u;
-      std::memcpy(to + 8 * i, &bytes, 8);
-    }
+    return;
+  }
+  std::memset(out, 0, static_cast<std::size_t>(count * kBytes));
+  const std::int64_t begin = first * kBlock, end = (first + count) * kBlock;  // among padded columns
+  const std::int64_t padded = shape.group_start(1);
+  for (std::int64_t group = begin / padded; group < shape.groups() && group * padded < end; ++group) {
+    const std::int64_t start = std::max(group * padded, begin);
+    const std::int64_t column = group * shape.group_size + start - group * padded;
+    const std::int64_t stop = std::min((group + 1) * shape.group_size, shape.cols);
+    const std::int64_t size = std::min(stop - column, end - start);
+    copy_bits(plane, (row * shape.cols + column) * Width, size * Width, out + (start - begin) * Width / 8);
   }
 }
 
-// The elements of one channel in one block, a byte each, to the channel's dword of every line of the plane.
+// One plane of 16 channels in one block. rows: [16, kChunk], of which the block is at `offset`.
 template <int Width>
-inline void scatter(const std::uint8_t* bytes, std::uint8_t* lines) {
-  std::uint32_t steps[kSteps];
-  std::memcpy(steps, bytes, sizeof(steps));
+inline void fill_half(const std::uint8_t* rows, std::int64_t offset, std::uint8_t* lines) {
+  constexpr std::uint32_t kMask = Width == 8 ? 0xffffffffu : (1u << (4 * Width % 32)) - 1;
+  alignas(64) std::uint32_t words[Width][kHalf];
+  for (std::int64_t channel = 0; channel < kHalf; ++channel) {
+    for (int i = 0; i < Width; ++i) std::memcpy(&words[i][channel], rows + channel * kChunk + offset + 4 * i, 4);
+  }
   for (int line = 0; line < Width; ++line) {
-    std::uint32_t word = 0;
-    for (int part = 0; part * Width < 8; ++part) word |= steps[line + part * Width] << (part * Width);
-    std::memcpy(lines + line * kLine, &word, 4);
+    alignas(64) std::uint32_t joined[kHalf] = {};
+    for (int part = 0; part * Width < 8; ++part) {
+      const int bit = 4 * Width * (line + part * Width);  // of the step in a row
+      for (std::int64_t channel = 0; channel < kHalf; ++channel) {
+        joined[channel] |= spread<Width>(words[bit / 32][channel] >> (bit % 32) & kMask) << (part * Width);
+      }
+    }
+    std::memcpy(lines + 2 * line * kLine, joined, kLine);
   }
 }
 
-// One plane of one panel. Rows that begin at whole bytes and groups of whole blocks are spread 32 at a time.
+// One plane of one panel. Rows are read a line of the cache at a time, as they may lie a power of two apart.
 template <int Width>
 EQNET_MULTIVERSION void fill_plane(const PanelShape& shape, std::int64_t panel, const std::uint8_t* plane,
                                    std::int64_t line_offset, std::uint8_t* out) {
-  const bool dense = shape.group_size % kBlock == 0 && shape.cols % shape.group_size == 0;
-  const std::int64_t groups = shape.groups();
-  alignas(64) std::uint8_t bytes[kBlock];
-  for (std::int64_t block = 0; block < shape.blocks(); ++block) {
-    for (std::int64_t channel = 0; channel < kPanel; ++channel) {
-      const std::int64_t row = panel * kPanel + channel;
-      std::uint8_t* lines = out + block * shape.block_bytes() + (channel / kHalf) * shape.bits * kLine +
-                            line_offset * kLine + (channel % kHalf) * kStep;
-      if (row >= shape.rows) {
-        std::memset(bytes, 0, sizeof(bytes));
-      } else if (dense) {
-        spread<Width>(plane + (row * shape.cols + block * kBlock) * Width / 8, bytes);
-      } else {
-        std::memset(bytes, 0, sizeof(bytes));
-        const std::int64_t first = shape.half_blocks() ? 2 * block : block / shape.group_blocks();
-        const std::int64_t last = std::min(shape.half_blocks() ? first + 2 : first + 1, groups);
-        for (std::int64_t group = first; group < last; ++group) {
-          const std::int64_t start = shape.group_start(group) - block * kBlock;  // at or before this block
-          const std::int64_t size = std::min(shape.group_size, shape.cols - group * shape.group_size);
-          for (std::int64_t i = std::max<std::int64_t>(start, 0); i < std::min(start + size, kBlock); ++i) {
-            const std::int64_t column = group * shape.group_size + i - start;
-            bytes[i] = static_cast<std::uint8_t>(element(plane, row * shape.cols + column, Width));
-          }
-        }
+  constexpr std::int64_t kBytes = kBlock * Width / 8;
+  const std::int64_t rows = std::min(kPanel, shape.rows - panel * kPanel);
+  const std::int64_t blocks = shape.blocks();
+  alignas(64) std::uint8_t chunk[kPanel * kChunk] = {};
+  for (std::int64_t first = 0; first < blocks; first += kChunk / kBytes) {
+    const std::int64_t count = std::min(kChunk / kBytes, blocks - first);
+    for (std::int64_t channel = 0; channel < rows; ++channel) {
+      take_blocks<Width>(shape, plane, panel * kPanel + channel, first, count, chunk + channel * kChunk);
+    }
+    for (std::int64_t block = 0; block < count; ++block) {
+      for (std::int64_t half = 0; half < 2; ++half) {
+        fill_half<Width>(chunk + half * kHalf * kChunk, block * kBytes,
+                         out + (first + block) * shape.block_bytes() + (2 * line_offset + half) * kLine);
       }
-      scatter<Width>(bytes, lines);
     }
   }
 }
@@ -122,17 +111,39 @@ void fill_codes(const PanelShape& shape, std::int64_t panel, const std::uint8_t*
   }
 }
 
-// Element `index` of `count` codes of `bits` bits.
-std::uint8_t code_at(const std::uint8_t* planes, std::int64_t count, std::int64_t index, int bits) {
-  unsigned code = 0;
-  int done = 0;
-  for (const int width : kPlanes) {
-    if ((bits & width) == 0) continue;
-    code |= element(planes, index, width) << done;
-    planes += plane_bytes(count, width);
-    done += width;
+// [rows of a panel, groups] to [groups, 32]; what is not there becomes 0.
+template <class T>
+void transpose(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t groups, std::int64_t kept, T* to) {
+  std::fill(to, to + kept * kPanel, T{0});
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t group = 0; group < groups; ++group) to[group * kPanel + row] = from[row * stride + group];
   }
-  return static_cast<std::uint8_t>(code);
+}
+
+template <class T>
+void fill_scales(const PanelShape& shape, std::int64_t panel, const void* scale, bool per_row, void* out) {
+  const std::int64_t groups = shape.groups(), kept = shape.scale_groups();
+  const std::int64_t rows = std::min(kPanel, shape.rows - panel * kPanel);
+  transpose(static_cast<const T*>(scale) + (per_row ? panel * kPanel * groups : 0), per_row ? groups : 0, rows, groups,
+            kept, static_cast<T*>(out) + panel * kept * kPanel);
+}
+
+void fill_zeros(const PanelShape& shape, std::int64_t panel, const std::uint8_t* zero_point, bool per_row,
+                std::uint8_t* out) {
+  constexpr std::int64_t kAtOnce = 256;
+  const std::int64_t groups = shape.groups(), kept = shape.scale_groups();
+  const std::int64_t rows = std::min(kPanel, shape.rows - panel * kPanel);
+  out += panel * kept * kPanel;
+  std::memset(out, 0, static_cast<std::size_t>(kept * kPanel));
+  std::uint8_t codes[kAtOnce];
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t stored = per_row ? panel * kPanel + row : 0;
+    for (std::int64_t first = 0; first < groups; first += kAtOnce) {
+      const std::int64_t size = std::min(kAtOnce, groups - first);
+      unpack_codes(zero_point, (per_row ? shape.rows : 1) * groups, stored * groups + first, size, shape.bits, codes);
+      for (std::int64_t i = 0; i < size; ++i) out[(first + i) * kPanel + row] = codes[i];
+    }
+  }
 }
 
 }  // namespace
@@ -140,27 +151,14 @@ std::uint8_t code_at(const std::uint8_t* planes, std::int64_t count, std::int64_
 void fill_panels(const PanelShape& shape, const std::uint8_t* codes, const void* scale, int scale_bytes,
                  bool scale_per_row, const std::uint8_t* zero_point, std::uint8_t* out_codes, void* out_scales,
                  std::uint8_t* out_zeros, int threads) {
-  const std::int64_t groups = shape.groups();
-  const std::int64_t kept = shape.scale_groups();
-  const std::int64_t count = (scale_per_row ? shape.rows : 1) * groups;
   parallel_for(shape.panels(), threads, [&](std::int64_t panel) {
     fill_codes(shape, panel, codes, out_codes + panel * shape.panel_bytes());
-    for (std::int64_t group = 0; group < kept; ++group) {
-      for (std::int64_t channel = 0; channel < kPanel; ++channel) {
-        const std::int64_t row = panel * kPanel + channel;
-        const std::int64_t to = (panel * kept + group) * kPanel + channel;
-        const bool real = row < shape.rows && group < groups;
-        const std::int64_t from = (scale_per_row ? row : 0) * groups + group;
-        auto* scales = static_cast<std::uint8_t*>(out_scales) + to * scale_bytes;
-        if (real) {
-          std::memcpy(scales, static_cast<const std::uint8_t*>(scale) + from * scale_bytes,
-                      static_cast<std::size_t>(scale_bytes));
-        } else {
-          std::memset(scales, 0, static_cast<std::size_t>(scale_bytes));
-        }
-        if (out_zeros != nullptr) out_zeros[to] = real ? code_at(zero_point, count, from, shape.bits) : 0;
-      }
+    if (scale_bytes == 2) {
+      fill_scales<std::uint16_t>(shape, panel, scale, scale_per_row, out_scales);
+    } else {
+      fill_scales<std::uint32_t>(shape, panel, scale, scale_per_row, out_scales);
     }
+    if (out_zeros != nullptr) fill_zeros(shape, panel, zero_point, scale_per_row, out_zeros);
   });
 }
 

@@ -78,7 +78,7 @@ struct Avx512 {
   static void store_bytes(std::int8_t* p, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
   }
-  static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static inline __attribute__((always_inline)) void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
   // From the clean codes of one step to the floats of its column T: code - 2^(Bits - 1). Up to 5 bits they are looked
   // up, which ignores what lies above the index; wider codes are made signed bytes first.

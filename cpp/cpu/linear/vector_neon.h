@@ -149,7 +149,7 @@ struct Neon {
     const int16x8_t high = vcombine_s16(vmovn_s32(x.part[2]), vmovn_s32(x.part[3]));
     vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
   }
-  static void prefetch(const void* p) { __builtin_prefetch(p); }
+  static inline __attribute__((always_inline)) void prefetch(const void* p) { __builtin_prefetch(p); }
 
   // From the clean codes of one step to the floats of its column T: code - 2^(Bits - 1).
   template <int Bits>

@@ -155,7 +155,7 @@ struct Portable {
   static void store_bytes(std::int8_t* p, Int x) {
     for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(x.lane[i]);
   }
-  static void prefetch(const void*) {}
+  static inline __attribute__((always_inline)) void prefetch(const void*) {}
 
   // From the clean codes of one step to the floats of its column T: code - 2^(Bits - 1).
   template <int Bits>

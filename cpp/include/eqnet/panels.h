@@ -1,19 +1,21 @@
 // Packed weights as the kernels read them.
 //
-// A panel holds 32 output channels, in two halves of 16. It is a sequence of blocks of 32 columns, and each half of a
-// block a sequence of cache lines, `bits` of them:
+// A panel holds 32 output channels, in two halves of 16. It is a sequence of blocks of 32 columns, and a block a
+// sequence of cache lines, `bits` of them for each half:
 //
-//     panel 0 | panel 1 | ...                              32 output channels each; missing ones have scale 0
-//     block 0 | block 1 | ...                              32 columns each
-//     half 0 (channels 0-15) | half 1 (channels 16-31)
-//     plane of 8, 4, 2, 1 bits, those that `bits` has      as on disk, widest first; a plane of w bits has w lines
-//     line 0 | ... | line w - 1                            64 bytes
+//     panel 0 | panel 1 | ...                        32 output channels each; missing ones have scale 0
+//     block 0 | block 1 | ...                        32 columns each
+//     plane of 8, 4, 2, 1 bits, those that `bits` has    as on disk, widest first; a plane of w bits has w lines
+//     line 0 | ... | line w - 1
+//     half 0 (channels 0-15) | half 1 (channels 16-31)   64 bytes each
+//
+// The kernels read them in this order, front to back: what prefetches memory follows nothing else.
 //
 // A line is 16 dwords, one a channel, of 4 bytes, one a column. A step is 4 columns; a block has steps 0 to 7. Line i of
 // a plane of w bits holds, from the low bits of each byte up, steps i, i + w, i + 2w, ...:
 //
-//     w = 4, line 1:   channel 0                            | channel 1 ...
-//                      step 5, 1: col 20,4  21,5  22,6  23,7  (high nibble, low nibble)
+//     w = 4, line 1:   channel 0                                      | channel 1 ...
+//                      columns 20,4 | 21,5 | 22,6 | 23,7: steps 5 and 1 (high nibble, low nibble)
 //
 // This is the order in which dot products of 4 bytes (VNNI, SDOT) take their operands: a shift and a mask turn a line
 // into the weights of one step for 16 channels, whatever the width, and sums never cross lanes.
@@ -73,7 +75,7 @@ struct PanelShape {
 // A view of prepared weights. The weight is (u - zero) * scale with unsigned codes u.
 struct Panels {
   PanelShape shape;
-  const std::uint8_t* codes;  // [panels, blocks, 2, bits, 64], 64-byte aligned
+  const std::uint8_t* codes;  // [panels, blocks, bits, 2, 64], 64-byte aligned
   const void* scales;         // [panels, scale groups, 32] of `scale_type`
   ScaleType scale_type;
   const std::uint8_t* zeros;  // [panels, scale groups, 32] unsigned, or null: 2^(bits - 1) everywhere (symmetric)

@@ -23,34 +23,35 @@ def test_they_hold_the_weight_bit_for_bit(fmt: Format) -> None:
         assert torch.equal(dequantize_reference(*panels), expected), (rows, cols)
 
 
-def one_row(bits: int, codes: list[int]) -> tuple[list[list[list[int]]], Panels]:
-    """The codes of a weight of 1 row in panels, by line, channel and column of a step; and the panels."""
+def one_row(bits: int, codes: list[int]) -> tuple[list[list[int]], Panels]:
+    """The lines of a weight of 1 row, by channel and column of a step, and its panels."""
     matrix = torch.tensor([codes])
     weight = PackedTensor(Format(bits, symmetric=True), 1, len(codes), pack(matrix, bits), torch.tensor([[0.5]]), None)
     panels = Panels.of(weight)
     assert panels.codes.numel() == 2 * bits * 64  # one block, of two halves
     assert panels.codes.data_ptr() % 64 == 0
-    return panels.codes.view(2 * bits, 16, 4).tolist(), panels
+    lines = panels.codes.view(bits, 2, 16, 4)
+    assert not lines[:, 0, 1:].any()  # rows that are not there
+    assert not lines[:, 1].any()
+    return lines[:, 0, 0].tolist(), panels
 
 
 def test_the_bytes_of_four_bits() -> None:
     lines, panels = one_row(4, [column % 16 for column in range(32)])
     # Line i holds steps i and i + 4, the first in the low nibbles: columns 4 i + j and 16 + 4 i + j.
-    assert [line[0] for line in lines[:4]] == [
+    assert lines == [
         [0x00, 0x11, 0x22, 0x33],
         [0x44, 0x55, 0x66, 0x77],
         [0x88, 0x99, 0xAA, 0xBB],
         [0xCC, 0xDD, 0xEE, 0xFF],
     ]
-    assert not any(byte for line in lines[:4] for channel in line[1:] for byte in channel)  # rows that are not there
-    assert not any(byte for line in lines[4:] for channel in line for byte in channel)
     assert panels.scales.tolist() == [0.5] + 31 * [0.0]
     assert panels.zeros is None
 
 
 def test_high_nibbles_are_later_steps() -> None:
     lines, _ = one_row(4, 16 * [1] + 12 * [2])  # the last step is padding
-    assert [line[0] for line in lines[:4]] == [4 * [0x21], 4 * [0x21], 4 * [0x21], 4 * [0x01]]
+    assert lines == [4 * [0x21], 4 * [0x21], 4 * [0x21], 4 * [0x01]]
 
 
 def test_the_bytes_of_three_bits() -> None:
@@ -58,11 +59,10 @@ def test_the_bytes_of_three_bits() -> None:
     codes[0], codes[8], codes[17], codes[31] = 7, 5, 6, 5
     lines, _ = one_row(3, codes)
     # The plane of 2 bits: line i holds steps i, i + 2, i + 4, i + 6. Columns 0, 8, 17 and 31 are in steps 0, 2, 4, 7.
-    assert lines[0][0] == [0b00_00_01_11, 0b00_10_00_00, 0, 0]
-    assert lines[1][0] == [0, 0, 0, 0b01_00_00_00]
+    assert lines[0] == [0b00_00_01_11, 0b00_10_00_00, 0, 0]
+    assert lines[1] == [0, 0, 0, 0b01_00_00_00]
     # The plane of 1 bit: one line, a bit for each step.
-    assert lines[2][0] == [0b0000_0101, 0b0001_0000, 0, 0b1000_0000]
-    assert not any(byte for line in lines[3:] for channel in line for byte in channel)
+    assert lines[2] == [0b0000_0101, 0b0001_0000, 0, 0b1000_0000]
 
 
 def test_the_bytes_of_rows_groups_and_zero_points() -> None:
@@ -73,11 +73,11 @@ def test_the_bytes_of_rows_groups_and_zero_points() -> None:
     weight = PackedTensor(Format.parse("uint8:group24"), 18, 40, pack(codes, 8), scale, pack(zero, 8))
     panels = Panels.of(weight)
     assert panels.shape == (18, 40, 24, 8)
-    # Two groups, each padded to a block of 32 columns: [block, half, line = step, channel, column].
-    blocks = panels.codes.view(2, 2, 8, 16, 4)
-    assert blocks[0, 1, :, 1].flatten().tolist() == [*range(24), *(8 * [0])]
-    assert blocks[1, 1, :, 1].flatten().tolist() == [*range(24, 40), *(16 * [0])]
-    assert blocks[:, 1, :, 2:].sum() == 0
+    # Two groups, each padded to a block of 32 columns: [block, line = step, half, channel, column].
+    blocks = panels.codes.view(2, 8, 2, 16, 4)
+    assert blocks[0, :, 1, 1].flatten().tolist() == [*range(24), *(8 * [0])]
+    assert blocks[1, :, 1, 1].flatten().tolist() == [*range(24, 40), *(16 * [0])]
+    assert blocks[:, :, 1, 2:].sum() == 0
     assert panels.scales.view(2, 32)[:, :19].tolist() == [[*range(0, 36, 2), 0], [*range(1, 36, 2), 0]]
     assert panels.zeros is not None
     assert panels.zeros.view(2, 32)[:, :19].tolist() == [[*range(0, 36, 2), 0], [*range(1, 36, 2), 0]]
