@@ -91,6 +91,24 @@ def dequantize_panels(
     /,
 ) -> None: ...
 
+def gather_rows(
+    rows: int,
+    cols: int,
+    group_size: int,
+    bits: int,
+    codes: int,
+    scale: int,
+    scale_type: int,
+    scale_per_row: bool,
+    zero_point: int,
+    indices: int,
+    count: int,
+    out: int,
+    threads: int,
+    /,
+) -> bool:
+    """False if an index is none of a row; then nothing is written."""
+
 class Program:
     """See cpp/include/eqnet/program.h; paddings are top, left, bottom and right, bounds the least and the greatest."""
 

@@ -3,5 +3,6 @@
 
 #include <nanobind/nanobind.h>
 
+void bind_embedding(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_program(nanobind::module_& m);

@@ -21,6 +21,7 @@ NB_MODULE(_kernels, m) {
   m.doc() = "eqnet's C++ kernels, bound to raw addresses of contiguous float32 memory.";
 
   m.def("isa", [] { return eqnet::isa_name(eqnet::isa()); });
+  bind_embedding(m);
   bind_linear(m);
   bind_program(m);
 
