@@ -20,18 +20,21 @@ from eqnet.packed.tensor import PackedTensor
 from eqnet.tracing import is_affine
 
 
-def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> PackedModel:
+def load(
+    folder: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None, *, compute: str = "float"
+) -> PackedModel:
     """The packed model that ``PackedModel.save`` wrote; its tensors stay on the mapped memory of their files.
 
     Args:
         folder: of ``config.json``.
         model: the model that was made elastic, or a function that makes it; its weights do not matter, and it is not
             changed. Needed for all but eqnet's own networks and the models of Hugging Face's transformers.
+        compute: ``float``, or ``int8``, which is faster and less exact (see ``PackedModel.compute``).
 
     Raises:
         RunError: a file is missing, damaged or newer than this eqnet, or its tensors are not those of the model; the
             message names file and tensor.
-        InputError: the model is of another class than the stored one, or ``model`` is needed.
+        InputError: the model is of another class than the stored one, ``model`` is needed, or ``compute`` is unknown.
         MissingPackageError: the model is one of transformers, which is not installed.
     """
     artifact = Artifact.open(folder)
@@ -52,7 +55,7 @@ def load(folder: str | Path, model: nn.Module | Callable[[], nn.Module] | None =
     unknown = sorted(set(artifact.names) - {tied.get(name, name) for name in made.state_dict()})
     if unknown:
         raise RunError(f"{folder}: {type(made).__name__} has no place for tensor '{unknown[0]}'; load another model")
-    return PackedModel(made, record)
+    return PackedModel(made, record, compute)
 
 
 class _Tensors:

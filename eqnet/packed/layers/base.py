@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from eqnet.errors import InputError
 from eqnet.formats import Format
@@ -55,24 +56,50 @@ class InputRange:
 
 @dataclass(frozen=True, eq=False)
 class LayerWeight(PackedTensor):
-    """A packed weight that also answers what models ask of the weight of their layer beside its values.
+    """A packed weight that also answers what models ask of the weight of their layer.
+
+    Functions of torch take it for the weight in floating point, which is made for each call:
+    ``F.linear(x, model.embed.weight)`` computes what it did before, slowly.
 
     Attributes:
-        dtype: what the layer's weight would have in floating point.
-        shape: that of torch's layout.
+        layer: whose weight it is.
     """
 
-    dtype: torch.dtype
-    shape: torch.Size
+    layer: PackedLayer
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the layer's weight would have in floating point."""
+        return self.layer.dtype
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of torch's layout."""
+        return self.layer.shape
 
     @property
     def device(self) -> torch.device:
         """Where it is stored."""
         return self.codes.device
 
+    @property
+    def T(self) -> Tensor:  # noqa: N802  # as torch calls it
+        """The weight in floating point, transposed."""
+        return self.layer.dequantized_weight(self.dtype).T
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        def dense(part: Any) -> Any:
+            return part.layer.dequantized_weight(part.dtype) if isinstance(part, LayerWeight) else part
+
+        args, kwargs = tree_map(dense, (args, kwargs or {}))
+        return function(*args, **kwargs)
+
 
 class PackedLayer(nn.Module):
-    """A layer that holds its weight packed; its forward is the slow and obvious one.
+    """A layer that holds its weight packed.
 
     It keeps the hyperparameters of the torch layer that it replaces under torch's own names. Its buffers are what is
     stored; only the integer ``input_zero_point`` is wider in memory than its one stored byte. They keep their types
@@ -89,6 +116,8 @@ class PackedLayer(nn.Module):
         shape: of the weight in torch's layout.
         dtype: of the weight before it was quantized.
         path: dotted name of the layer in its model, for messages.
+        compute: how products with an input in floating point are taken where there are kernels for them: ``float``,
+            exact, or ``int8``, faster (see ``eqnet.ops.packed_linear``).
         kind: the torch layer that it replaces.
         elastic: the elastic layer, which knows how a weight becomes a matrix.
     """
@@ -109,6 +138,7 @@ class PackedLayer(nn.Module):
     shape: torch.Size
     dtype: torch.dtype
     path: str
+    compute: str = "float"
 
     @classmethod
     def convert(
@@ -173,8 +203,7 @@ class PackedLayer(nn.Module):
             codes=self.codes,
             scale=self.scale,
             zero_point=self.zero_point,
-            dtype=self.dtype,
-            shape=self.shape,
+            layer=self,
         )
 
     def stored(self) -> dict[str, Tensor]:
@@ -183,6 +212,9 @@ class PackedLayer(nn.Module):
         if self.input_zero_point is not None:
             buffers["input_zero_point"] = self.input_zero_point.to(torch.uint8)
         return buffers
+
+    def prepare(self) -> None:
+        """Makes what the kernels read, where there are any; calling the layer does it, too, the first time."""
 
     def dequantized_weight(self, dtype: torch.dtype) -> Tensor:
         """The weight in torch's layout."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from eqnet.ops import packed_embedding
 from eqnet.packed.layers.base import PackedLayer, packs
 
 
@@ -18,4 +18,6 @@ class PackedEmbedding(PackedLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """Integers of any shape → [..., embedding_dim], in the type of the table before it was quantized."""
-        return F.embedding(input, self.dequantized_weight(self.dtype), self.padding_idx)
+        size = min(self.weight_format.group_size or self.cols, self.cols)
+        shape = self.rows, self.cols, size, self.weight_format.bits
+        return packed_embedding(input, self.codes, self.scale, self.zero_point, shape).to(self.dtype)

@@ -20,6 +20,12 @@ from tests.eqnet.packed.kinds import FORMATS, KINDS, calibrated, made
 INPUT = Format.parse("uint3:tensor")
 SCALE, ZERO = 0.2, 2
 
+SUMS = 2e-6
+"""Largest error of a linear layer over its largest output: float32 sums of at most 43 products in two orders."""
+
+BFLOAT16 = 2**-6
+"""The same where torch rounds weights, inputs and outputs to 8 bits of significand, and the kernels the outputs."""
+
 
 def packed(name: str, weight: Format, *, quantized_input: bool) -> tuple[PackedLayer, nn.Module, Tensor]:
     """The packed layer, torch's own one with the dequantized weight, and an input."""
@@ -51,6 +57,11 @@ def packed(name: str, weight: Format, *, quantized_input: bool) -> tuple[PackedL
     return converted, plain, x
 
 
+def error(found: Tensor, expected: Tensor) -> float:
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    return ((found.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
+
+
 def test_every_elastic_kind_has_a_packed_one() -> None:
     assert set(PACKED) == {*ELASTIC, *ELASTIC.values()}
     assert all(PACKED[kind] is PACKED[elastic] and PACKED[kind].kind is kind for kind, elastic in ELASTIC.items())
@@ -60,7 +71,7 @@ def test_every_elastic_kind_has_a_packed_one() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_it_computes_what_torchs_own_layer_does_on_dequantized_weights(name: str, weight: str) -> None:
     layer, plain, x = packed(name, Format.parse(weight), quantized_input=False)
-    assert torch.equal(layer(x), plain(x))
+    assert error(layer(x), plain(x)) <= (SUMS if isinstance(layer, PackedLinear) else 0)
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "embedding"])
@@ -69,7 +80,7 @@ def test_its_input_is_quantized_by_hand(name: str) -> None:
     codes = np.clip(np.rint(x.numpy() / np.float32(SCALE)) + ZERO, 0, 7)
     assert 0 < (codes == 7).mean() < 1, "some inputs are clipped"
     x_by_hand = torch.from_numpy((codes - ZERO) * np.float32(SCALE)).float()
-    assert torch.equal(layer(x), plain(x_by_hand))
+    assert error(layer(x), plain(x_by_hand)) <= (SUMS if isinstance(layer, PackedLinear) else 0)
 
 
 def test_output_size_chooses_among_those_that_a_stride_leaves_open() -> None:
@@ -132,7 +143,10 @@ def test_models_of_other_types_compute_in_theirs(name: str, dtype: torch.dtype) 
     packed = eqnet.pack(supernet, subnet)
     with supernet.running(subnet), torch.no_grad():
         expected = supernet(x)
-    torch.testing.assert_close(packed(x), expected)  # the supernet convolves channels-last, in another order
+    if (name, dtype) == ("linear", torch.bfloat16):
+        assert error(packed(x), expected) <= BFLOAT16
+    else:
+        torch.testing.assert_close(packed(x), expected)  # the supernet convolves channels-last, in another order
 
 
 @pytest.mark.parametrize("name", ["linear", "embedding"])
@@ -144,7 +158,7 @@ def test_a_change_of_type_changes_what_is_computed_and_not_what_is_stored(name: 
         assert part.dtype == before[key][0]
         assert torch.equal(part, before[key][1])
     x = x if name == "embedding" else x.bfloat16()
-    assert torch.equal(layer(x), plain.bfloat16()(x))
+    assert error(layer(x), plain.bfloat16()(x)) <= (BFLOAT16 if name == "linear" else 0)
 
 
 def test_gradients_reach_the_input_where_it_is_not_clipped() -> None:
