@@ -109,6 +109,15 @@ def gather_rows(
 ) -> bool:
     """False if an index is none of a row; then nothing is written."""
 
+def read_memory(memory: int, nbytes: int, repeats: int, threads: int, /) -> None:
+    """Reads memory that is aligned to 64 bytes, over and over."""
+
+def multiply_int8(repeats: int, threads: int, /) -> float:
+    """Sums of products in registers; returns how many operations that was."""
+
+def multiply_float(repeats: int, threads: int, /) -> float:
+    """The same in float32."""
+
 class Program:
     """See cpp/include/eqnet/program.h; paddings are top, left, bottom and right, bounds the least and the greatest."""
 

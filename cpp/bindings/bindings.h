@@ -6,3 +6,4 @@
 void bind_embedding(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_program(nanobind::module_& m);
+void bind_roofline(nanobind::module_& m);

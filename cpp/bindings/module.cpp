@@ -24,6 +24,7 @@ NB_MODULE(_kernels, m) {
   bind_embedding(m);
   bind_linear(m);
   bind_program(m);
+  bind_roofline(m);
 
   m.def(
       "fake_quantize",

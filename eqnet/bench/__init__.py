@@ -1,0 +1,1 @@
+"""How fast packed models and their kernels are on this machine."""

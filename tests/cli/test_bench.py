@@ -1,0 +1,95 @@
+"""``eqnet bench``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eqnet import _kernels
+from eqnet.bench import kernels
+from tests.cli.command import TASKS, Command, Ended
+
+
+def _refused(ended: Ended, *words: str) -> None:
+    assert ended.status == 2, ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    for word in words:
+        assert word in " ".join(ended.err.split())
+
+
+def test_network_is_timed_beside_fp32_and_in_a_new_process(eqnet: Command, small_task: str, artifact: Path) -> None:
+    common = ("bench", artifact, "--task", small_task, "--seconds", "0.05", "--threads", "1")
+    ended = eqnet(*common, "--batch", "1,3", "--json")
+    assert ended.status == 0, ended.err
+    found = json.loads(ended.out)
+    assert found["runs"] == "one integer program"
+    assert found["isa"] == _kernels.isa()
+    cases = [(speed["form"], speed["threads"], speed["batch"]) for speed in found["speeds"]]
+    assert cases == [("packed", 1, 1), ("fp32", 1, 1), ("packed", 1, 3), ("fp32", 1, 3)]
+    for speed in found["speeds"]:
+        assert 0 < speed["p50"] <= speed["p90"] <= speed["p99"]
+        assert speed["calls"] >= 3
+        assert speed["per_second"] > 0
+    start = found["start"]
+    assert all(start[part] > 0 for part in ("importing", "loading", "first_output"))
+    if start["peak_bytes"] is not None:
+        assert start["peak_bytes"] >= start["imported_bytes"] > 10e6, "PyTorch alone takes more"
+
+
+def test_network_is_printed_as_tables(
+    eqnet: Command, small_task: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 1, 6, 6), np.float32))
+    common = ("bench", artifact, "--task", small_task, "--seconds", "0.05", "--threads", "1")
+    table = eqnet(*common, "--batch", "2", "--input", tmp_path / "x.npy").out
+    assert f"Runs as one integer program; instructions: {_kernels.isa()}." in table
+    for word in ("p50 ms", "p99 ms", "packed", "fp32", "first output"):
+        assert word in table
+
+
+def test_kernels_are_printed_beside_the_limits(eqnet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "COLD_BYTES", 1 << 14)
+    monkeypatch.setattr(kernels, "BLOCK", 0)
+    monkeypatch.setattr("eqnet.bench.roofline.MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr("eqnet.bench.roofline.AT_ONCE", 1 << 20)
+    monkeypatch.setattr("eqnet.bench.roofline.REPEATS", 800)
+    common = ("bench", "--kernels", "--seconds", "0.05", "--threads", "1,2", "--shape", "40,70")
+    ended = eqnet(*common)
+    assert ended.status == 0, ended.err
+    rows = [line.split("│")[1:-1] for line in ended.out.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows[:2]] == ["1", "2"]
+    assert len(rows) == 2 + 2 * 7 * 3 * 2
+    assert [cell.strip() for cell in rows[2][:4]] == ["1", "2", "32", "float"]
+    assert [cell.strip() for cell in rows[-1][:4]] == ["2", "8", "row", "int8"]
+    found = json.loads(eqnet(*common, "--json").out)
+    assert len(found["kernels"]) == 2 * 7 * 3 * 2 * 2
+    assert [limit["threads"] for limit in found["limits"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), ("give either the folder of an artifact or --kernels",)),
+        (("--kernels", "--threads", "0"), ("expected whole numbers from 1",)),
+        (("--kernels", "--threads", "1,,2"), ("expected whole numbers from 1",)),
+        (("--kernels", "--shape", "64"), ("--shape takes two numbers",)),
+        (("--kernels", "--seconds", "0"), ("--seconds",)),
+        (("nothing",), ("nothing: there is no such folder",)),
+        (("nothing", "--batch", "a"), ("'a'; expected whole numbers",)),
+        (("nothing", "--kernels"), ("give either",)),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(
+    eqnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _refused(eqnet("bench", *options), *words)
+
+
+def test_code_that_an_artifact_names_is_not_run(eqnet: Command, artifact: Path) -> None:
+    _refused(eqnet("bench", artifact), f"give --task {TASKS}:quadrants", "model= to eqnet.load")
