@@ -19,6 +19,8 @@ const Entry kEntries[] = {
 #if defined(__x86_64__)
     {Isa::kAvx512Vnni, &kAvx512Kernels},
     {Isa::kAvx2, &kAvx2Kernels},
+#elif defined(__aarch64__)
+    {Isa::kNeon, &kNeonKernels},
 #endif
     {Isa::kPortable, &kPortableKernels},
 };

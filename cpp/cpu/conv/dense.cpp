@@ -67,8 +67,9 @@ void Dense::fill(const ConvWeights& weights) {
       std::int32_t sum = 0;
       for (std::int64_t k = first; k < last; ++k) sum += weight[k];
       const std::int64_t at = (group * scales + g) * lanes + lane;
-      start_[at] = -weights.input_zero * sum;
       offset_[at] = *least < -128 ? *least + 128 : *most > 127 ? *most - 127 : 0;
+      start_[at] = -weights.input_zero * sum;
+      if (kernels_.signed_inputs) start_[at] += 128 * (sum - offset_[at] * static_cast<std::int32_t>(last - first));
       has_offset |= offset_[at] != 0;
       base_multiplier_[at] = weights.scale[row * scales + g] * weights.input_scale;
     }

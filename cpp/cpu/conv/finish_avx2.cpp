@@ -29,6 +29,7 @@ void finish(const float* values, std::int64_t count, const Finish& finish, std::
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {1, {0, 4}, 4, 2, dense_avx2, dense_grouped_avx2, depthwise_avx2, finish};
+const Kernels kAvx2Kernels = {1, {0, 4}, 4, 2, false, dense_avx2, dense_grouped_avx2,
+                              depthwise_avx2, finish};
 
 }  // namespace eqnet::conv

@@ -28,7 +28,7 @@ void finish_avx512(const float* values, std::int64_t count, const Finish& finish
   }
 }
 
-const Kernels kAvx512Kernels = {4, {0, 8, 8, 8, 6}, 8, 4, dense_avx512, dense_grouped_avx512, depthwise_avx512,
-                                finish_avx512};
+const Kernels kAvx512Kernels = {4, {0, 8, 8, 8, 6}, 8, 4, false, dense_avx512, dense_grouped_avx512,
+                                depthwise_avx512, finish_avx512};
 
 }  // namespace eqnet::conv

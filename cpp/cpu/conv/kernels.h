@@ -85,6 +85,7 @@ struct Kernels {
   int pixels[kMaxPanels + 1];  // of the largest tile of as many panels
   int grouped_pixels;          // of the largest tile where each segment has a scale; such a tile has one panel
   int depthwise_lanes;
+  bool signed_inputs;          // whether the dense kernels read inputs less 128, for which `start` has to make up
   void (*dense)(const DenseTile& tile, int pixels, int panels);
   void (*dense_grouped)(const DenseTile& tile, int pixels, int panels);
   void (*depthwise)(const DepthwiseTile& tile);
@@ -96,6 +97,8 @@ extern const Kernels kPortableKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+#elif defined(__aarch64__)
+extern const Kernels kNeonKernels;
 #endif
 
 // The best that are not above `isa`.

@@ -133,6 +133,6 @@ void finish_values(const float* values, std::int64_t count, const Finish& finish
 
 }  // namespace
 
-const Kernels kPortableKernels = {4, {0, 8, 8, 8, 8}, 4, 1, dense, dense_grouped, depthwise, finish_values};
+const Kernels kPortableKernels = {4, {0, 8, 8, 8, 8}, 4, 1, false, dense, dense_grouped, depthwise, finish_values};
 
 }  // namespace eqnet::conv
