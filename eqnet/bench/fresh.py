@@ -1,6 +1,6 @@
 """What starting with an artifact costs: a process of its own loads it and runs it once.
 
-python -m eqnet.bench.fresh FOLDER INPUT.npy THREADS [CACHE TASK]
+python -m eqnet.bench.fresh FOLDER INPUT.npy THREADS COMPUTE [CACHE TASK]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from eqnet.deploy.opening import Deployed
 
 TIMEOUT = 600
 """Seconds that the process may take."""
@@ -40,8 +42,8 @@ class Start:
     peak_bytes: int | None
 
 
-def start(folder: Path, x: Tensor, threads: int, task: str | None, cache: Path) -> Start:
-    """Starts a process that loads ``folder`` and runs it on ``x``.
+def start(opened: Deployed, x: Tensor, threads: int, task: str | None, cache: Path) -> Start:
+    """Starts a process that loads what ``opened`` was loaded from, in the same way, and runs it on ``x``.
 
     Raises:
         EqnetError: the process failed; the message has its last words.
@@ -50,10 +52,12 @@ def start(folder: Path, x: Tensor, threads: int, task: str | None, cache: Path) 
 
     from eqnet.errors import EqnetError
 
+    folder, compute = opened.folder, opened.packed.compute
+
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "x.npy"
         np.save(path, x.float().numpy() if x.is_floating_point() else x.numpy())
-        given = [str(folder), str(path), str(threads), *([str(cache), task] if task is not None else [])]
+        given = [str(folder), str(path), str(threads), compute, *([str(cache), task] if task is not None else [])]
         command = [sys.executable, "-m", "eqnet.bench.fresh", *given]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
@@ -65,7 +69,9 @@ def start(folder: Path, x: Tensor, threads: int, task: str | None, cache: Path) 
     return Start(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _main(folder: str, path: str, threads: str, cache: str = "", task: str | None = None) -> dict[str, Any]:
+def _main(
+    folder: str, path: str, threads: str, compute: str, cache: str = "", task: str | None = None
+) -> dict[str, Any]:
     begin = time.perf_counter()
     import numpy as np
     import torch
@@ -76,7 +82,7 @@ def _main(folder: str, path: str, threads: str, cache: str = "", task: str | Non
     torch.set_num_threads(int(threads))
     x = torch.from_numpy(np.load(path, allow_pickle=False))
     imported, imported_bytes = time.perf_counter(), _peak()
-    opened = open_artifact(Path(folder), task, cache=Path(cache) if cache else CACHE)
+    opened = open_artifact(Path(folder), task, cache=Path(cache) if cache else CACHE, compute=compute)
     if opened.origin is not None:
         x = x.to(opened.origin.dtype)
     loaded = time.perf_counter()

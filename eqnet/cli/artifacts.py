@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from eqnet.deploy.opening import CACHE
+from eqnet.ops.linear import COMPUTE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +27,16 @@ _CACHE = click.option(
 )
 
 
-def task_options(command: F) -> F:
-    """``--task`` and ``--cache``."""
-    return _TASK(_CACHE(command))
+_COMPUTE = click.option(
+    "--compute",
+    type=click.Choice(list(COMPUTE)),
+    default="float",
+    show_default=True,
+    help="How layers with inputs in floating point multiply: int8 is faster and less exact. An integer program does "
+    "without.",
+)
+
+
+def artifact_options(command: F) -> F:
+    """``--task``, ``--cache`` and ``--compute``."""
+    return _TASK(_CACHE(_COMPUTE(command)))

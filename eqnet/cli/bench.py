@@ -15,7 +15,7 @@ from eqnet.bench.fresh import Start, start
 from eqnet.bench.kernels import ROWS, KernelSpeed, sweep
 from eqnet.bench.network import Speed, compare, sample
 from eqnet.bench.roofline import LIMITS
-from eqnet.cli.artifacts import task_options
+from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, print_json, print_table, progress
 from eqnet.deploy.inputs import read_inputs
 from eqnet.deploy.opening import open_artifact
@@ -56,7 +56,7 @@ def _list_option(name: str, **given: Any) -> Callable[[F], F]:
 @click.option(
     "--input", "path", type=click.Path(path_type=Path), help="Inputs to run, .npy or an image.  [default: noise]"
 )
-@task_options
+@artifact_options
 @json_option
 def bench(
     folder: Path | None,
@@ -68,6 +68,7 @@ def bench(
     path: Path | None,
     task: str | None,
     cache: Path,
+    compute: str,
     as_json: bool,
 ) -> None:
     """Time an exported network beside the same one in fp32, in turn.
@@ -84,10 +85,10 @@ def bench(
         _bench_kernels((shape[0], shape[1]), counts, seconds, as_json)
         return
     with progress(quiet=as_json) as report:
-        opened = open_artifact(folder, task, cache=cache)
+        opened = open_artifact(folder, task, cache=cache, compute=compute)
         x = sample(opened) if path is None else read_inputs(path, opened.origin).x
         report("Starting a new process", 0, 1)
-        begun = start(folder, x[:1], max(counts), task, cache)
+        begun = start(opened, x[:1], max(counts), task, cache)
         report("Starting a new process", 1, 1)
         engine, speeds = compare(opened.packed, x, tuple(dict.fromkeys(batch)), counts, seconds, report)
     if as_json:

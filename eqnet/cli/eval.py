@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from eqnet.cli.artifacts import task_options
+from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
 from eqnet.cli.subnets import chosen, subnet_options
 from eqnet.deploy.engine import engine_for
-from eqnet.deploy.opening import is_artifact, open_artifact
+from eqnet.deploy.opening import Deployed, is_artifact, open_artifact
 from eqnet.deploy.origin import PARTS
-from eqnet.deploy.scoring import score
+from eqnet.deploy.scoring import Score, score
 from eqnet.search.measure import Judge
 
 
@@ -20,20 +20,32 @@ from eqnet.search.measure import Judge
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @subnet_options
 @click.option("--data", type=click.Choice(PARTS), default="test", show_default=True, help="What to measure on.")
-@task_options
+@artifact_options
 @json_option
 def evaluate(
-    folder: Path, subnet: Path | None, uniform: int | None, data: str, task: str | None, cache: Path, as_json: bool
+    folder: Path,
+    subnet: Path | None,
+    uniform: int | None,
+    data: str,
+    task: str | None,
+    cache: Path,
+    compute: str,
+    as_json: bool,
 ) -> None:
     """Measure a network on the task's test data.
 
-    FOLDER is that of a run, or one that eqnet export wrote; --task and --cache are for the latter, --subnet and
-    --uniform for the former.
+    FOLDER is that of a run, or one that eqnet export wrote; --task, --cache and --compute are for the latter, --subnet
+    and --uniform for the former.
     """
     if is_artifact(folder):
         if subnet is not None or uniform is not None:
             raise click.UsageError(f"{folder} holds one network; --subnet and --uniform choose among those of a run")
-        _evaluate_artifact(folder, data, task, cache, as_json)
+        with progress() as report:
+            opened = open_artifact(folder, task, cache=cache, compute=compute, with_task=True)
+            assert opened.task is not None
+            engine = engine_for(opened.packed, opened.task.example_inputs())
+            measured = score(engine.run, opened.task, getattr(opened.task, data), report)
+        _print_artifact(opened, data, str(engine), measured, as_json)
     else:
         if task is not None:
             raise click.UsageError(f"{folder} is no artifact; a run knows its task, leave out --task")
@@ -59,19 +71,14 @@ def _evaluate_run(folder: Path, subnet: Path | None, uniform: int | None, data: 
     )
 
 
-def _evaluate_artifact(folder: Path, data: str, task: str | None, cache: Path, as_json: bool) -> None:
-    with progress() as report:
-        opened = open_artifact(folder, task, cache=cache, with_task=True)
-        assert opened.task is not None
-        engine = engine_for(opened.packed, opened.task.example_inputs())
-        measured = score(engine.run, opened.task, getattr(opened.task, data), report)
+def _print_artifact(opened: Deployed, data: str, engine: str, measured: Score, as_json: bool) -> None:
     reported = opened.origin.accuracy.get(data) if opened.origin is not None else None
     if as_json:
         figures = {"accuracy": measured.accuracy, "loss": measured.loss, "reported": reported}
-        print_json({"data": data, "samples": measured.samples, **figures, "runs": str(engine)})
+        print_json({"data": data, "samples": measured.samples, **figures, "runs": engine})
         return
     rows = [["accuracy", percent(measured.accuracy)], ["loss", f"{measured.loss:.4f}"]]
     if reported is not None:
         difference = 100 * (measured.accuracy - reported)
         rows.append(["reported by the search", f"{percent(reported)} ({difference:+.2f} points)"])
-    print_table(f"{folder} on {data} data", ["", "value"], [*rows, ["runs as", str(engine)]])
+    print_table(f"{opened.folder} on {data} data", ["", "value"], [*rows, ["runs as", engine]])

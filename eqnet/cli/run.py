@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from eqnet.cli.artifacts import task_options
+from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
 from eqnet.deploy.answering import Answer, answer
 from eqnet.deploy.opening import open_artifact
@@ -33,7 +33,7 @@ SHOWN = 10
 @click.option("-o", "--out", type=click.Path(path_type=Path), metavar="Y.npy", help="Write all outputs here.")
 @click.option("--mean", metavar="M[,M...]", help="Of an image's pixels, from 0 to 1.  [default: the task's]")
 @click.option("--std", metavar="S[,S...]", help="Deviation of an image's pixels.  [default: the task's]")
-@task_options
+@artifact_options
 @json_option
 def run(
     folder: Path,
@@ -43,6 +43,7 @@ def run(
     std: str | None,
     task: str | None,
     cache: Path,
+    compute: str,
     as_json: bool,
 ) -> None:
     """Run an exported network on an array or an image.
@@ -58,7 +59,7 @@ def run(
     if out is not None and out.suffix != ".npy":
         raise click.UsageError(f"-o {out}: outputs are written as a NumPy array; give a name that ends in .npy")
     with progress(quiet=as_json) as report:
-        found = answer(open_artifact(folder, task, cache=cache), path, normalization, report)
+        found = answer(open_artifact(folder, task, cache=cache, compute=compute), path, normalization, report)
     if out is not None:
         content = io.BytesIO()
         np.save(content, (found.y if found.inputs.batched else found.y[0]).numpy(), allow_pickle=False)

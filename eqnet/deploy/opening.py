@@ -58,13 +58,16 @@ def origin_of(folder: Path) -> Origin | None:
         raise RunError(f"{folder / 'config.json'}: {e}; the file is damaged, export again") from e
 
 
-def open_artifact(folder: Path, task: str | None = None, *, cache: Path = CACHE, with_task: bool = False) -> Deployed:
+def open_artifact(
+    folder: Path, task: str | None = None, *, cache: Path = CACHE, compute: str = "float", with_task: bool = False
+) -> Deployed:
     """Loads an artifact; no code that it names is ever imported, only that which the user names.
 
     Args:
         folder: that ``eqnet export`` or ``PackedModel.save`` wrote.
         task: as ``load_task`` reads it, for a model that eqnet cannot build by itself: the task's model is taken.
         cache: folder that the task may keep files in.
+        compute: how products are taken where inputs stay in floating point; see ``eqnet.load``.
         with_task: whether the task's data is needed.
 
     Raises:
@@ -81,7 +84,7 @@ def open_artifact(folder: Path, task: str | None = None, *, cache: Path = CACHE,
         )
     if task is None or task in BUILT_IN:
         try:
-            return Deployed(folder, load(folder), origin, loaded)
+            return Deployed(folder, load(folder, compute=compute), origin, loaded)
         except InputError as e:
             if isinstance(e, RunError) or origin is None or origin.task in BUILT_IN or "give model=" not in str(e):
                 raise
@@ -90,7 +93,7 @@ def open_artifact(folder: Path, task: str | None = None, *, cache: Path = CACHE,
                 f"you trust it, give --task {origin.task}, or model= to eqnet.load"
             ) from e
     assert loaded is not None
-    return Deployed(folder, load(folder, loaded.model), origin, loaded)
+    return Deployed(folder, load(folder, loaded.model, compute=compute), origin, loaded)
 
 
 def _own_task(folder: Path, origin: Origin | None, cache: Path) -> Task:

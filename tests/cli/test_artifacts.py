@@ -215,3 +215,21 @@ def test_built_in_task_needs_no_code_of_the_user(
     assert figures["accuracy"] == pytest.approx(expected["accuracy"], abs=0.001)
     assert figures["samples"] == 359
     assert torch.isfinite(load(tmp_path / "out")(torch.zeros(2, 1, 8, 8))).all()
+
+
+def test_network_with_inputs_in_floating_point_runs_layer_by_layer(
+    eqnet: Command, small_task: str, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    common = ("train", "--task", small_task, "--epochs", "0", "--space", "w=4:group16:sym a=float edge=none")
+    assert eqnet(*common, "--out", run).status == 0
+    exported = _json(eqnet("export", run, "-o", out, "--uniform", "4", "--json"))
+    assert exported["runs"].startswith("layer by layer (layer '0' reads floating point (int4:group16 × float);")
+    expected = _json(eqnet("eval", run, "--uniform", "4", "--json"))
+    exact = _json(eqnet("eval", out, "--task", small_task, "--json"))
+    assert exact["accuracy"] == expected["accuracy"]
+    assert exact["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    rounded = _json(eqnet("eval", out, "--task", small_task, "--compute", "int8", "--json"))
+    assert rounded["loss"] != exact["loss"]
+    assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.1)
+    assert rounded["runs"] == exact["runs"] == exported["runs"]

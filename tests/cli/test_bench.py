@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from eqnet import _kernels
 from eqnet.bench import kernels
+from eqnet.bench.fresh import Start
 from tests.cli.command import TASKS, Command, Ended
 
 
@@ -44,11 +46,22 @@ def test_network_is_printed_as_tables(
     eqnet: Command, small_task: str, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 1, 6, 6), np.float32))
+    monkeypatch.setattr(
+        sys.modules["eqnet.cli.bench"], "start", lambda *_: Start(1.5, 0.25, 0.125, 100_000_000, 120_300_000)
+    )
     common = ("bench", artifact, "--task", small_task, "--seconds", "0.05", "--threads", "1")
     table = eqnet(*common, "--batch", "2", "--input", tmp_path / "x.npy").out
     assert f"Runs as one integer program; instructions: {_kernels.isa()}." in table
-    for word in ("p50 ms", "p99 ms", "packed", "fp32", "first output"):
-        assert word in table
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [row[:3] for row in rows[:2]] == [["packed", "1", "2"], ["fp32", "1", "2"]]
+    assert all(float(cell.replace(",", "")) > 0 for row in rows[:2] for cell in row[3:])
+    assert rows[2:] == [
+        ["importing PyTorch and eqnet", "1.50 s"],
+        ["loading", "250.0 ms"],
+        ["first output", "125.0 ms"],
+        ["peak memory", "120.3 MB"],
+        ["of it after importing", "20.3 MB"],
+    ]
 
 
 def test_kernels_are_printed_beside_the_limits(eqnet: Command, monkeypatch: pytest.MonkeyPatch) -> None:
