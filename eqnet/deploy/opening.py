@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eqnet.deploy.origin import Origin
 from eqnet.errors import InputError, RunError
+from eqnet.packed.architecture import is_known
 from eqnet.packed.artifact import Artifact
 from eqnet.packed.loading import load
 from eqnet.packed.model import PackedModel
@@ -44,20 +45,6 @@ def is_artifact(folder: Path) -> bool:
     return any(path.exists() for path in places(folder, "config.json")) or any(folder.glob("model*.safetensors"))
 
 
-def origin_of(folder: Path) -> Origin | None:
-    """What an artifact says of itself.
-
-    Raises:
-        RunError: it is damaged, or no artifact.
-    """
-    artifact = Artifact.open(folder)
-    record = artifact.config.get("quantization_config")
-    try:
-        return Origin.from_json(record.get("metadata") if isinstance(record, dict) else None)
-    except InputError as e:
-        raise RunError(f"{folder / 'config.json'}: {e}; the file is damaged, export again") from e
-
-
 def open_artifact(
     folder: Path, task: str | None = None, *, cache: Path = CACHE, compute: str = "float", with_task: bool = False
 ) -> Deployed:
@@ -74,7 +61,8 @@ def open_artifact(
         RunError: a file is missing or damaged.
         InputError: the task is needed, or is another one than the artifact's.
     """
-    origin = origin_of(folder)
+    artifact = Artifact.open(folder)
+    origin = _origin(artifact)
     loaded = load_task(task, cache=cache, seed=origin.seed if origin else 0, trained=False) if task else None
     if loaded is None and with_task:
         loaded = _own_task(folder, origin, cache)
@@ -82,18 +70,26 @@ def open_artifact(
         raise InputError(
             f"{folder}: was made for the task '{origin.name}', not '{loaded.name}'; give --task {origin.task}"
         )
-    if task is None or task in BUILT_IN:
-        try:
-            return Deployed(folder, load(folder, compute=compute), origin, loaded)
-        except InputError as e:
-            if isinstance(e, RunError) or origin is None or origin.task in BUILT_IN or "give model=" not in str(e):
-                raise
+    if is_known(artifact.config):
+        return Deployed(folder, load(folder, compute=compute), origin, loaded)
+    if loaded is None:
+        if origin is None:
             raise InputError(
-                f"{folder}: its model is that of the task '{origin.task}', code that eqnet does not run by itself; if "
-                f"you trust it, give --task {origin.task}, or model= to eqnet.load"
-            ) from e
-    assert loaded is not None
+                f"{folder}: holds a model that eqnet cannot build by itself; give --task, the task it is of"
+            )
+        raise InputError(
+            f"{folder}: its model is that of the task '{origin.task}', code that eqnet does not run by itself; if you "
+            f"trust it, give --task {origin.task}, or model= to eqnet.load"
+        )
     return Deployed(folder, load(folder, loaded.model, compute=compute), origin, loaded)
+
+
+def _origin(artifact: Artifact) -> Origin | None:
+    record = artifact.config.get("quantization_config")
+    try:
+        return Origin.from_json(record.get("metadata") if isinstance(record, dict) else None)
+    except InputError as e:
+        raise RunError(f"{artifact.folder / 'config.json'}: {e}; the file is damaged, export again") from e
 
 
 def _own_task(folder: Path, origin: Origin | None, cache: Path) -> Task:

@@ -19,6 +19,9 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32,
 PARTS = ("test", "validation")
 """Of a task's data, what networks are judged on."""
 
+_SEEDS = 1 << 32
+_LARGEST = 1 << 30  # elements of one input; more are a damaged file
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -80,8 +83,10 @@ class Origin:
             } if (
                 spec.isprintable()
                 and name.isprintable()
+                and 0 <= seed < _SEEDS
                 and dtype in _DTYPES
                 and all(type(size) is int and size > 0 for size in shape)
+                and math.prod(shape) <= _LARGEST
                 and all(part in PARTS and _is_share(value) for part, value in accuracy.items())
             ):
                 known = _normalization(normalization)

@@ -109,6 +109,11 @@ def describe(model: nn.Module) -> dict[str, Any]:
     return {"architecture": {"class": f"{type(model).__module__}.{type(model).__qualname__}"}}
 
 
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether the class of ``config`` is of a known family, so that its model can be built from it alone."""
+    return any(family.described(config) for family in _FAMILIES)
+
+
 def skeleton(config: Mapping[str, Any], path: Path, model: nn.Module | Callable[[], nn.Module] | None) -> nn.Module:
     """A model without weights: its parameters hold no memory, or that of the model that was given.
 

@@ -31,6 +31,8 @@ def test_other_metadata_says_nothing() -> None:
     [
         ("task", {"spec": "a\x1b[2Jb", "name": "b", "seed": 0}),
         ("task", {"spec": "digits", "name": "digits"}),
+        ("task", {"spec": "digits", "name": "digits", "seed": -1}),
+        ("input", {"shape": [1 << 20, 1 << 20], "dtype": "float32", "normalization": None}),
         ("input", {"shape": [-1], "dtype": "float32", "normalization": None}),
         ("input", {"shape": [True], "dtype": "float32", "normalization": None}),
         ("input", {"shape": [1], "dtype": "complex64", "normalization": None}),
