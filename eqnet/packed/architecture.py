@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,27 @@ def skeleton(config: Mapping[str, Any], path: Path, model: nn.Module | Callable[
 
 def _without_memory(build: Callable[[], nn.Module]) -> nn.Module:
     """What ``build`` makes, its parameters on the meta device; buffers are real, as some are stored nowhere."""
-    from accelerate import init_empty_weights
-
-    with seeded(0), init_empty_weights(include_buffers=False):
+    with seeded(0), _empty_parameters():
         return build()
+
+
+@contextmanager
+def _empty_parameters() -> Iterator[None]:
+    """Every parameter goes to the meta device once a module has it, which is before anything is written to it."""
+    register = nn.Module.register_parameter
+
+    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is not None:
+            empty = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+            empty.__dict__.update(parameter.__dict__)
+            module._parameters[name] = empty
+
+    nn.Module.register_parameter = register_empty  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _made(config: Mapping[str, Any], path: Path, build: Callable[[], nn.Module] | None) -> nn.Module:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -162,6 +164,19 @@ class Artifact:
             RunError: there is no such tensor.
         """
         self._shard(name).release(name)
+
+    @contextmanager
+    def checking(self, threads: int) -> Iterator[None]:
+        """Checks the data of every tensor on ``threads`` threads, while the block runs; ends when both have.
+
+        Raises:
+            RunError: the bytes of a tensor are not those that were written.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            tensors = pool.map(self.tensor, self.specs)
+            yield
+            for _ in tensors:  # raises what the first one raised that is damaged
+                pass
 
     def check(self) -> None:
         """Checks the data of every tensor, in the memory of one.

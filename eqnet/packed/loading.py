@@ -40,7 +40,8 @@ def load(
     artifact = Artifact.open(folder)
     path = artifact.folder / "config.json"
     record, tied = _record(artifact, path)
-    made = skeleton(artifact.config, path, model)
+    with artifact.checking(torch.get_num_threads()):
+        made = skeleton(artifact.config, path, model)
     tensors = _Tensors(artifact, tied)
     for name, layer in record.layers.items():
         _pack(_module(made, name, path), name, layer, tensors, path)

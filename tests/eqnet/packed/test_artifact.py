@@ -177,6 +177,23 @@ def test_tensors_that_are_no_file_are_left_alone() -> None:
     assert torch.equal(ordinary, torch.arange(100_000))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_all_is_checked_while_something_else_is_done(tmp_path: Path, threads: int) -> None:
+    tensors = {f"part{index}": torch.full((40,), index) for index in range(9)}
+    write_artifact(tmp_path, {}, tensors)
+    artifact = Artifact.open(tmp_path)
+    with artifact.checking(threads):
+        assert torch.equal(artifact.tensor("part3"), tensors["part3"])
+    path = tmp_path / "model.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    done = []
+    with pytest.raises(RunError, match=r"tensor 'part8' is damaged"), Artifact.open(tmp_path).checking(threads):
+        done.append("something else")
+    assert done
+
+
 def test_an_unknown_tensor_is_refused_with_those_there_are(tmp_path: Path) -> None:
     write_artifact(tmp_path, {}, {f"layer{i}": torch.zeros(1) for i in range(7)})
     artifact = Artifact.open(tmp_path)

@@ -148,6 +148,14 @@ def test_no_parameter_has_memory_while_the_model_is_built(tmp_path: Path) -> Non
     assert all(seen)
 
 
+def test_modules_made_later_have_memory_again(tmp_path: Path) -> None:
+    packed("parts")[0].save(tmp_path)
+    eqnet.load(tmp_path, MODELS["parts"][0])
+    with pytest.raises(InputError, match="model= failed"):
+        eqnet.load(tmp_path, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert not nn.Linear(2, 2).weight.is_meta
+
+
 def test_a_class_that_eqnet_does_not_know_is_asked_for_by_name(tmp_path: Path) -> None:
     packed("parts")[0].save(tmp_path)
     with pytest.raises(InputError, match=r"config\.json: holds a .*\.Parts that eqnet cannot build .* give model="):
