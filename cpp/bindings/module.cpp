@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "bindings.h"
+#include "eqnet/crc32.h"
 #include "eqnet/fake_quantize.h"
 #include "eqnet/isa.h"
 #include "eqnet/range_search.h"
@@ -21,6 +22,12 @@ NB_MODULE(_kernels, m) {
   m.doc() = "eqnet's C++ kernels, bound to raw addresses of contiguous float32 memory.";
 
   m.def("isa", [] { return eqnet::isa_name(eqnet::isa()); });
+  m.def(
+      "crc32",
+      [](std::uintptr_t data, std::int64_t size) {
+        return eqnet::crc32(reinterpret_cast<const std::uint8_t*>(data), size);
+      },
+      nb::call_guard<nb::gil_scoped_release>());
   bind_embedding(m);
   bind_linear(m);
   bind_program(m);

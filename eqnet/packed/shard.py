@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from eqnet import _kernels
 from eqnet.errors import InputError, RunError
 from eqnet.packed import strict_json
 from eqnet.packed.mapping import drop, mapped
@@ -158,8 +159,8 @@ class Shard:
         """
         spec, start = self.specs[name], self._starts[name]
         if name not in self._checked:
-            with memoryview(self._map) as view, view[start : start + spec.nbytes] as content:
-                found = f"{zlib.crc32(content):08x}"
+            first = torch.frombuffer(self._map, dtype=torch.uint8).data_ptr()
+            found = f"{_kernels.crc32(first + start, spec.nbytes):08x}"
             if found != self._checksums[name]:
                 raise RunError(
                     f"{self.path}: tensor {name!r} is damaged (CRC-32 {found}, written as {self._checksums[name]}); "
