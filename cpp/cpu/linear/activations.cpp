@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
+#include "../multiversion.h"
 #include "eqnet/threads.h"
 
 namespace eqnet {
@@ -27,92 +30,95 @@ void to_float(const void* x, std::int64_t first, std::int64_t count, Element ele
   }
 }
 
-// One row in padded columns.
-void pad_row(const PanelShape& shape, const void* x, Element element, std::int64_t row, float* out) {
-  const std::int64_t padded = shape.padded_cols();
-  for (std::int64_t group = 0, end = 0; group < shape.groups(); ++group) {
+// One row in padded columns; returns `out`.
+const float* pad_row(const PanelShape& shape, const void* x, Element element, std::int64_t row, float* out) {
+  std::int64_t end = 0;
+  for (std::int64_t group = 0; group < shape.groups(); ++group) {
     const std::int64_t first = group * shape.group_size;
     const std::int64_t size = std::min(shape.group_size, shape.cols - first);
     const std::int64_t start = shape.group_start(group);
     std::fill(out + end, out + start, 0.0f);
     to_float(x, row * shape.cols + first, size, element, out + start);
     end = start + size;
-    if (group + 1 == shape.groups()) std::fill(out + end, out + padded, 0.0f);
   }
+  std::fill(out + end, out + shape.padded_cols(), 0.0f);
+  return out;
+}
+
+// Codes of one scale and zero point, less `offset`; whether any x is NaN, which integers could not tell.
+EQNET_MULTIVERSION
+bool to_codes(const float* __restrict x, std::int64_t count, float scale, float zero, float low, float high,
+              std::int32_t offset, std::int8_t* __restrict codes) {
+  int nan = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float code = std::rint(x[i] / scale) + zero;
+    nan |= x[i] != x[i];
+    const float bounded = code > low ? (code < high ? code : high) : low;  // NaN becomes `low`
+    codes[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(bounded) - offset);
+  }
+  return nan != 0;
 }
 
 // Padding has code 0 here, as its weights are not part of any correction for the zero point.
-void quantize_static(const PanelShape& shape, const StaticInput& input, const float* x, std::int8_t* values) {
-  // Unsigned codes of 8 bits are moved into the range of int8; see `linear`.
-  const std::int32_t offset = static_offset(input);
+void quantize_static(const PanelShape& shape, const StaticInput& input, const float* x, std::int8_t* values,
+                     float* scale, std::int32_t* minus_sum) {
   std::memset(values, 0, static_cast<std::size_t>(shape.padded_cols()));
+  bool nan = false;
   for (std::int64_t group = 0; group < shape.groups(); ++group) {
     const std::int64_t start = shape.group_start(group);
     const std::int64_t size = std::min(shape.group_size, shape.cols - group * shape.group_size);
-    const auto low = static_cast<float>(input.qmin), high = static_cast<float>(input.qmax);
-    const auto zero = static_cast<float>(input.zero_point);
-    for (std::int64_t i = start; i < start + size; ++i) {
-      const float code = std::min(std::max(std::rint(x[i] / input.scale) + zero, low), high);
-      values[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(code) - offset);
-    }
+    nan |= to_codes(x + start, size, input.scale, static_cast<float>(input.zero_point), static_cast<float>(input.qmin),
+                    static_cast<float>(input.qmax), static_offset(input), values + start);
+  }
+  for (std::int64_t s = 0; s < shape.segments(); ++s) {
+    const std::int8_t* part = values + s * shape.segment_cols();
+    scale[s] = nan ? std::numeric_limits<float>::quiet_NaN() : input.scale;
+    minus_sum[s] = -std::accumulate(part, part + shape.segment_cols(), std::int32_t{0});
   }
 }
 
 }  // namespace
 
 void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-                          std::int64_t rows, std::int64_t padded_rows, Compute compute, const StaticInput* input,
+                          std::int64_t rows, std::int64_t padded_rows, Form form, const StaticInput* input,
                           int threads) {
-  const std::int64_t padded = shape.padded_cols();
   const std::int64_t segments = shape.segments();
-  const std::int64_t segment_cols = shape.segment_cols();
-  const bool integers = compute != Compute::kFloat;
-  const std::int64_t float_stride = padded + kApart / static_cast<std::int64_t>(sizeof(float));
-  const std::int64_t int8_stride = padded + kApart;
-  auto* floats = floats_.get<float>(padded_rows * float_stride);
-  auto* values = integers ? values_.get<std::int8_t>(padded_rows * int8_stride) : nullptr;
-  auto* scale = scales_.get<float>(padded_rows * segments);
-  auto* sums = sums_.get<std::int32_t>(padded_rows * segments);
+  const std::int64_t float_stride = shape.padded_cols() + kApart / static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t int8_stride = shape.padded_cols() + kApart;
+  const std::int64_t per_row = form == Form::kDigits ? kDigits : 1;
+  const bool integers = form != Form::kFloats;
+  auto* floats = floats_.get<float>(rows * float_stride);
+  auto* values = values_.get<std::int8_t>(integers ? padded_rows * int8_stride : 0);
+  auto* scale = scales_.get<float>(integers ? padded_rows * segments : 0);
+  auto* sums = sums_.get<std::int32_t>(integers ? padded_rows * segments : 0);
 
-  parallel_for(padded_rows, rows * shape.cols > kSerial ? threads : 1, [&](std::int64_t row) {
-    float* here = floats + row * float_stride;
-    if (row >= rows) {
-      std::memset(scale + row * segments, 0, static_cast<std::size_t>(segments) * sizeof(float));
-      std::memset(sums + row * segments, 0, static_cast<std::size_t>(segments) * sizeof(std::int32_t));
-      if (integers) {
-        std::memset(values + row * int8_stride, 0, static_cast<std::size_t>(int8_stride));
-      } else {
-        std::memset(here, 0, static_cast<std::size_t>(float_stride) * sizeof(float));
-      }
-      return;
-    }
-    pad_row(shape, x, element, row, here);
-    switch (compute) {
-      case Compute::kInt8:
-        kernels.quantize(here, segments, segment_cols, values + row * int8_stride, scale + row * segments,
-                         sums + row * segments);
+  parallel_for(rows, rows * shape.cols > kSerial ? threads : 1, [&](std::int64_t row) {
+    const float* here = pad_row(shape, x, element, row, floats + row * float_stride);
+    const std::int64_t first = row * per_row;
+    std::int8_t* to = values + first * int8_stride;
+    switch (form) {
+      case Form::kFloats: break;
+      case Form::kInt8:
+        kernels.quantize(here, segments, shape.segment_cols(), to, scale + first * segments, sums + first * segments);
         break;
-      case Compute::kStatic:
-        quantize_static(shape, *input, here, values + row * int8_stride);
-        for (std::int64_t s = 0; s < segments; ++s) {
-          const std::int8_t* part = values + row * int8_stride + s * segment_cols;
-          std::int32_t sum = 0;
-          for (std::int64_t i = 0; i < segment_cols; ++i) sum += part[i];
-          scale[row * segments + s] = input->scale;
-          sums[row * segments + s] = -sum;
-        }
+      case Form::kDigits:
+        kernels.split(here, segments, shape.segment_cols(), to, int8_stride, scale + first * segments,
+                      sums + first * segments);
         break;
-      case Compute::kFloat:
-        for (std::int64_t s = 0; s < segments; ++s) {
-          double sum = 0.0;
-          for (std::int64_t i = 0; i < segment_cols; ++i) sum += here[s * segment_cols + i];
-          scale[row * segments + s] = static_cast<float>(-sum);  // the place of minus_sum here
-        }
+      case Form::kStatic:
+        quantize_static(shape, *input, here, to, scale + first * segments, sums + first * segments);
         break;
     }
   });
+  if (integers) {
+    const std::int64_t made = rows * per_row;
+    const auto missing = static_cast<std::size_t>(padded_rows - made);
+    std::fill_n(values + made * int8_stride, missing * static_cast<std::size_t>(int8_stride), std::int8_t{0});
+    std::fill_n(scale + made * segments, missing * static_cast<std::size_t>(segments), 0.0f);
+    std::fill_n(sums + made * segments, missing * static_cast<std::size_t>(segments), 0);
+  }
   int8_rows_ = {values, int8_stride, scale, sums, segments};
-  float_rows_ = {floats, float_stride, scale, segments};
+  float_rows_ = {floats, float_stride};
 }
 
 }  // namespace eqnet

@@ -9,12 +9,19 @@
 
 namespace eqnet {
 
+enum class Form {
+  kFloats,  // float_rows, as they are
+  kDigits,  // int8_rows, kDigits of them for each row, whose sum it is
+  kInt8,    // int8_rows, rounded by segment
+  kStatic,  // int8_rows, codes of one scale and zero point
+};
+
 // Prepared rows of one call, in memory of the calling thread. One object serves call after call.
 class Activations {
  public:
-  // At least `padded_rows` rows are made; those past `rows` are 0.
+  // `rows` of x; in forms of int8, `padded_rows` are made of them, the last ones 0 where there are more than needed.
   void prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-               std::int64_t rows, std::int64_t padded_rows, Compute compute, const StaticInput* input, int threads);
+               std::int64_t rows, std::int64_t padded_rows, Form form, const StaticInput* input, int threads);
 
   const Int8Rows& int8_rows() const { return int8_rows_; }
   const FloatRows& float_rows() const { return float_rows_; }

@@ -20,12 +20,13 @@ struct Int8Rows {
   std::int64_t segments;
 };
 
+// Rows of int8 that one row of float32 is the sum of: its digits to the base of 256, the lowest first.
+constexpr int kDigits = 4;
+
 // The same as float32.
 struct FloatRows {
-  const float* values;     // [rows, stride]
-  std::int64_t stride;     // elements from row to row
-  const float* minus_sum;  // [rows, segments]
-  std::int64_t segments;
+  const float* values;  // [rows, stride]
+  std::int64_t stride;  // elements from row to row
 };
 
 // Part of one panel, unpacked: the segments [first, first + count).
@@ -37,7 +38,7 @@ struct Int8Tile {
 
 struct LinearKernels {
   Isa isa;
-  int decode_rows;      // the most rows that `decode_*` take; the last tables below hold 1, 2, 4, 8 rows
+  int decode_rows;      // the most rows that `decode` takes
   int int8_tile_rows;   // the most rows of `gemm_int8`
   int float_tile_rows;  // the most rows of `gemm_float`
 
@@ -45,9 +46,13 @@ struct LinearKernels {
   void (*quantize)(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
                    std::int32_t* minus_sum);
 
-  // sums[m, 32] = x[m] times a panel; all `rows` of {1, 2, 4, 8} are computed. Indexed by bits and log2(rows).
-  void (*decode_int8[9][4])(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums);
-  void (*decode_float[9][4])(const Panels& weights, std::int64_t panel, const FloatRows& x, float* sums);
+  // Splits one row into kDigits rows, `stride` bytes apart, whose sum it is, but for what lies 2^-31 below the largest of
+  // a segment. scale, minus_sum: [kDigits, segments].
+  void (*split)(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
+                std::int64_t stride, float* scale, std::int32_t* minus_sum);
+
+  // sums[m, 32] = x[m] times a panel, for 1, 2, 4 or 8 rows. Indexed by bits and log2(rows).
+  void (*decode[9][4])(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums);
 
   // Unpacks segments of a panel. Indexed by bits.
   void (*unpack_int8[9])(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,

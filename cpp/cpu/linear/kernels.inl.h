@@ -68,19 +68,27 @@ inline typename V::Float load_scale(const void* scales, ScaleType type, std::int
   }
 }
 
+// The largest magnitude of a segment; `poison` is 0, but NaN if any x is NaN or infinite, which integers could not tell.
 template <class V>
-EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
-              std::int32_t* minus_sum) {
+EQNET_INLINE float largest(const float* x, std::int64_t count, float& poison) {
+  auto most = V::zero_float();
+  auto bad = V::zero_float();
+  for (std::int64_t i = 0; i < count; i += kHalf) {
+    const auto here = V::load_float(x + i);
+    most = V::max_magnitude(most, here);
+    bad = V::multiply_add(here, V::zero_float(), bad);
+  }
+  poison = V::sum_float(bad);
+  return V::largest_magnitude(most);
+}
+
+template <class V>
+EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
+                            float* scale, std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
-    auto most = V::zero_float();
-    auto poison = V::zero_float();  // 0, but NaN if any x is NaN or infinite, which integers could not tell
-    for (std::int64_t i = 0; i < segment_cols; i += kHalf) {
-      const auto values_here = V::load_float(x + i);
-      most = V::max_magnitude(most, values_here);
-      poison = V::multiply_add(values_here, V::zero_float(), poison);
-    }
-    const float magnitude = V::largest_magnitude(most);
-    scale[s] = magnitude / 127.0f + V::sum_float(poison);
+    float poison;
+    const float magnitude = largest<V>(x, segment_cols, poison);
+    scale[s] = magnitude / 127.0f + poison;
     // A magnitude so small that its inverse overflows is as good as 0.
     const float inverse = magnitude > 1e-36f ? 127.0f / magnitude : 0.0f;
     auto sum = V::zero();
@@ -90,6 +98,35 @@ EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t 
       V::store_bytes(values + i, rounded);
     }
     minus_sum[s] = -V::sum(sum);
+  }
+}
+
+template <class V>
+EQNET_FLATTEN void split(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
+                         std::int64_t stride, float* scale, std::int32_t* minus_sum) {
+  for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
+    float poison;
+    int exponent = 0;
+    const float magnitude = largest<V>(x, segment_cols, poison);
+    std::frexp(magnitude, &exponent);  // magnitude < 2^exponent
+    // Powers of two, so that nothing is rounded but what lies 2^-30 below the largest. Below 2^-90 all is 0.
+    const bool tiny = !(magnitude > 1e-27f && magnitude < INFINITY);
+    const float up = tiny ? 0.0f : std::ldexp(1.0f, 30 - exponent);
+    typename V::Int sum[kDigits];
+    unrolled<kDigits>([&](auto d) { sum[d] = V::zero(); });
+    for (std::int64_t i = 0; i < segment_cols; i += kHalf) {
+      auto rest = V::to_int(V::multiply(V::load_float(x + i), V::set_float(up)));
+      unrolled<kDigits>([&](auto d) {
+        const auto digit = V::low_byte(rest);
+        V::store_bytes(values + d * stride + i, digit);
+        sum[d] = V::add(sum[d], digit);
+        rest = V::drop_byte(rest, digit);
+      });
+    }
+    unrolled<kDigits>([&](auto d) {
+      scale[d * segments + s] = (tiny ? 0.0f : std::ldexp(1.0f, exponent - 30 + 8 * d)) + poison;
+      minus_sum[d * segments + s] = -V::sum(sum[d]);
+    });
   }
 }
 
@@ -147,7 +184,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
 }
 
 template <class V, int Bits, int Rows>
-EQNET_FLATTEN void decode_int8(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
+EQNET_FLATTEN void decode(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
   using Int = typename V::Int;
   using Float = typename V::Float;
   constexpr int kChains = Rows >= V::kChains ? 1 : V::kChains / (2 * Rows) > 1 ? V::kChains / (2 * Rows) : 1;
@@ -186,45 +223,6 @@ EQNET_FLATTEN void decode_int8(const Panels& weights, std::int64_t panel, const 
             }
             total[m][half] = V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])),
                                              total[m][half]);
-          });
-        });
-      });
-  each_half<Rows>([&](auto m, auto half) { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
-}
-
-template <class V, int Bits, int Rows>
-EQNET_FLATTEN void decode_float(const Panels& weights, std::int64_t panel, const FloatRows& x, float* sums) {
-  using Int = typename V::Int;
-  using Float = typename V::Float;
-  Float sum[Rows][2];
-  Float total[Rows][2];
-  each_half<Rows>([&](auto m, auto half) { total[m][half] = V::zero_float(); });
-  walk<V, Bits>(
-      weights, panel,
-      [&](std::int64_t) {
-        each_half<Rows>([&](auto m, auto half) { sum[m][half] = V::zero_float(); });
-      },
-      [&](auto, auto half, Int codes, std::int64_t column) {
-        const Int centered = V::template centered<Bits>(codes);
-        unrolled<4>([&](auto t) {
-          const auto weight = V::template column<Bits, t>(centered);
-          unrolled<Rows>([&](auto m) {
-            sum[m][half] =
-                V::multiply_add(weight, V::set_float(x.values[m * x.stride + column + t]), sum[m][half]);
-          });
-        });
-      },
-      [&](std::int64_t segment, std::int64_t group) {
-        unrolled<2>([&](auto half) {
-          const auto scale = load_scale<V>(weights.scales, weights.scale_type, group * kPanel + half * kHalf);
-          unrolled<Rows>([&](auto m) {
-            auto all = sum[m][half];
-            if (weights.zeros != nullptr) {
-              const auto zeros = V::subtract(V::to_float(V::widen(weights.zeros + group * kPanel + half * kHalf)),
-                                             V::set_float(1 << (Bits - 1)));
-              all = V::multiply_add(zeros, V::set_float(x.minus_sum[m * x.segments + segment]), all);
-            }
-            total[m][half] = V::multiply_add(all, scale, total[m][half]);
           });
         });
       });
@@ -379,12 +377,12 @@ constexpr LinearKernels kernel_table(Isa isa) {
   table.int8_tile_rows = V::kInt8TileRows;
   table.float_tile_rows = V::kFloatTileRows;
   table.quantize = quantize<V>;
+  table.split = split<V>;
   unrolled<7>([&](auto i) {
     constexpr int kBits = i + 2;
     unrolled<4>([&](auto log_rows) {
       if constexpr ((1 << log_rows) <= V::kDecodeRows) {
-        table.decode_int8[kBits][log_rows] = decode_int8<V, kBits, (1 << log_rows)>;
-        table.decode_float[kBits][log_rows] = decode_float<V, kBits, (1 << log_rows)>;
+        table.decode[kBits][log_rows] = decode<V, kBits, (1 << log_rows)>;
       }
     });
     table.unpack_int8[kBits] = unpack_int8<V, kBits>;

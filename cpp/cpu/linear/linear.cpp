@@ -64,22 +64,25 @@ struct Output {
 
 int log2_up(std::int64_t rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1 ? 1 : 0; }
 
-void decode(const LinearKernels& table, const Panels& weights, const Activations& x, std::int64_t rows,
-            bool integers, const Output& output, int threads) {
+// Few rows: each panel is unpacked in registers. Each row of x is `per_row` rows of int8, whose results are added.
+void decode(const LinearKernels& table, const Panels& weights, const Int8Rows& x, std::int64_t rows,
+            std::int64_t per_row, const Output& output, int threads) {
   const PanelShape& shape = weights.shape;
   const std::int64_t per_task = std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(shape.panel_bytes(), 1));
   const std::int64_t tasks = (shape.panels() + per_task - 1) / per_task;
-  const int log_rows = log2_up(rows);
+  const auto kernel = table.decode[shape.bits][log2_up(rows * per_row)];
   parallel_for(tasks, shape.code_bytes() > kSerialBytes ? threads : 1, [&](std::int64_t task) {
     const std::int64_t end = std::min((task + 1) * per_task, shape.panels());
     for (std::int64_t panel = task * per_task; panel < end; ++panel) {
       alignas(64) float sums[8 * kPanel];
-      if (integers) {
-        table.decode_int8[shape.bits][log_rows](weights, panel, x.int8_rows(), sums);
-      } else {
-        table.decode_float[shape.bits][log_rows](weights, panel, x.float_rows(), sums);
+      kernel(weights, panel, x, sums);
+      for (std::int64_t row = 0; row < rows; ++row) {
+        float* first = sums + row * per_row * kPanel;
+        for (std::int64_t part = 1; part < per_row; ++part) {
+          for (std::int64_t i = 0; i < kPanel; ++i) first[i] += first[part * kPanel + i];
+        }
+        output.store(row, panel, first);
       }
-      for (std::int64_t row = 0; row < rows; ++row) output.store(row, panel, sums + row * kPanel);
     }
   });
 }
@@ -121,8 +124,9 @@ void multiply_part_float(const LinearKernels& table, const Panels& weights, std:
   }
 }
 
-void prefill(const LinearKernels& table, const Panels& weights, const Activations& x, std::int64_t rows,
-             bool integers, const Output& output, int threads) {
+// Many rows: each part of a panel is unpacked into memory of the thread, and read from there for every few rows.
+void prefill(const LinearKernels& table, const Panels& weights, const Activations& x, std::int64_t rows, bool integers,
+             const Output& output, int threads) {
   const PanelShape& shape = weights.shape;
   const std::int64_t part = part_segments(shape, integers ? kInt8Cols : kFloatCols);
   const std::int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
@@ -151,8 +155,6 @@ void linear(const Panels& weights, const void* x, void* y, Element element, std:
             Compute compute, const StaticInput* input, const float* correction, int threads) {
   static thread_local Activations activations;
   const LinearKernels& table = kernels();
-  const bool few = rows <= table.decode_rows;
-  const bool integers = compute != Compute::kFloat;
   Output output{y, element, weights.shape.rows, bias, nullptr, 0.0f};
   if (compute == Compute::kStatic) {
     // sum w (code - zero) = sum w (code - offset) - (zero - offset) sum w
@@ -160,9 +162,19 @@ void linear(const Panels& weights, const void* x, void* y, Element element, std:
     output.correction_scale = -input->scale * static_cast<float>(input->zero_point - static_offset(*input));
   }
   if (rows == 0 || weights.shape.rows == 0) return;
-  activations.prepare(table, weights.shape, x, element, rows, few ? std::int64_t{1} << log2_up(rows) : rows, compute,
-                      input, threads);
-  (few ? decode : prefill)(table, weights, activations, rows, integers, output, threads);
+  const std::int64_t per_row = compute == Compute::kFloat ? kDigits : 1;
+  const bool few = rows * per_row <= table.decode_rows;
+  const Form form = compute == Compute::kInt8     ? Form::kInt8
+                    : compute == Compute::kStatic ? Form::kStatic
+                    : few                         ? Form::kDigits
+                                                  : Form::kFloats;
+  const std::int64_t made = few ? std::int64_t{1} << log2_up(rows * per_row) : rows;
+  activations.prepare(table, weights.shape, x, element, rows, made, form, input, threads);
+  if (few) {
+    decode(table, weights, activations.int8_rows(), rows, per_row, output, threads);
+  } else {
+    prefill(table, weights, activations, rows, form != Form::kFloats, output, threads);
+  }
 }
 
 void dequantize_panels(const Panels& weights, float* out, int threads) {

@@ -17,7 +17,7 @@ struct Avx2 {
   };
 
   // 16 registers hold the sums of few rows.
-  static constexpr int kDecodeRows = 2;
+  static constexpr int kDecodeRows = 4;
   static constexpr int kInt8TileRows = 2;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
@@ -119,6 +119,15 @@ struct Avx2 {
     std::int32_t total = 0;
     for (const std::int32_t lane : lanes) total += lane;
     return total;
+  }
+  // The lowest byte of each lane, signed, and what is left above it once it is taken away.
+  static Int low_byte(Int x) {
+    const Int top = shift_right<-24>(x);
+    return {_mm256_srai_epi32(top.low, 24), _mm256_srai_epi32(top.high, 24)};
+  }
+  static Int drop_byte(Int x, Int low) {
+    return {_mm256_srai_epi32(_mm256_sub_epi32(x.low, low.low), 8),
+            _mm256_srai_epi32(_mm256_sub_epi32(x.high, low.high), 8)};
   }
   // The lanes, which fit, as 16 signed bytes.
   static void store_bytes(std::int8_t* p, Int x) {

@@ -74,6 +74,9 @@ struct Avx512 {
   static Float max_magnitude(Float a, Float b) { return _mm512_max_ps(a, _mm512_abs_ps(b)); }
   static float sum_float(Float x) { return _mm512_reduce_add_ps(x); }
   static std::int32_t sum(Int x) { return _mm512_reduce_add_epi32(x); }
+  // The lowest byte of each lane, signed, and what is left above it once it is taken away.
+  static Int low_byte(Int x) { return _mm512_srai_epi32(_mm512_slli_epi32(x, 24), 24); }
+  static Int drop_byte(Int x, Int low) { return _mm512_srai_epi32(_mm512_sub_epi32(x, low), 8); }
   // The lanes, which fit, as 16 signed bytes.
   static void store_bytes(std::int8_t* p, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));

@@ -16,7 +16,7 @@ struct Neon {
     float32x4_t part[4];
   };
 
-  static constexpr int kDecodeRows = 2;
+  static constexpr int kDecodeRows = 4;
   static constexpr int kInt8TileRows = 2;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
@@ -142,6 +142,13 @@ struct Neon {
   }
   static std::int32_t sum(Int x) {
     return vaddvq_s32(vaddq_s32(vaddq_s32(x.part[0], x.part[1]), vaddq_s32(x.part[2], x.part[3])));
+  }
+  // The lowest byte of each lane, signed, and what is left above it once it is taken away.
+  static Int low_byte(Int x) {
+    return ints([&](int i) { return vshrq_n_s32(vshlq_n_s32(x.part[i], 24), 24); });
+  }
+  static Int drop_byte(Int x, Int low) {
+    return ints([&](int i) { return vshrq_n_s32(vsubq_s32(x.part[i], low.part[i]), 8); });
   }
   // The lanes, which fit, as 16 signed bytes.
   static void store_bytes(std::int8_t* p, Int x) {

@@ -16,7 +16,7 @@ struct Portable {
     float lane[16];
   };
 
-  static constexpr int kDecodeRows = 1;
+  static constexpr int kDecodeRows = 4;
   static constexpr int kInt8TileRows = 1;
   static constexpr int kFloatTileRows = 1;
   static constexpr int kChains = 1;
@@ -150,6 +150,13 @@ struct Portable {
     std::uint32_t total = 0;
     for (const std::uint32_t lane : x.lane) total += lane;
     return static_cast<std::int32_t>(total);
+  }
+  // The lowest byte of each lane, signed, and what is left above it once it is taken away.
+  static Int low_byte(Int x) {
+    return ints([&](int i) { return static_cast<std::int8_t>(x.lane[i]); });
+  }
+  static Int drop_byte(Int x, Int low) {  // the difference is a multiple of 256
+    return ints([&](int i) { return static_cast<std::int32_t>(x.lane[i] - low.lane[i]) / 256; });
   }
   // The lanes, which fit, as 16 signed bytes.
   static void store_bytes(std::int8_t* p, Int x) {

@@ -36,7 +36,7 @@ constexpr std::int64_t kBlock = 32;    // columns of a block
 constexpr std::int64_t kStep = 4;      // columns of a step
 constexpr std::int64_t kSteps = 8;     // steps of a block
 constexpr std::int64_t kLine = 64;     // bytes of a line
-constexpr std::int64_t kMaxSegment = 256;  // columns: sums of as many int8 activations fit into int16
+constexpr std::int64_t kMaxSegment = 128;  // columns: sums of as many int8 activations fit into int16
 
 struct PanelShape {
   std::int64_t rows;        // output channels
