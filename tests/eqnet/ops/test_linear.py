@@ -162,6 +162,18 @@ def test_static_activations_saturate(generator: torch.Generator) -> None:
     torch.testing.assert_close(static(x, weight), static(clipped, weight), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("m", [1, 5, 20])
+def test_static_activations_pass_on_nan_in_its_row_alone(m: int, generator: torch.Generator) -> None:
+    weight = Panels.of(made(Format.parse("uint4:group32"), 40, 100))
+    x = torch.randn(m, 100, generator=generator)
+    before = static(x, weight)
+    x[m // 2, 77] = float("nan")
+    after = static(x, weight)
+    assert after[m // 2].isnan().all()
+    others = [row for row in range(m) if row != m // 2]
+    assert torch.equal(after[others], before[others])
+
+
 @BY_WAY
 @pytest.mark.parametrize("shape", [(0, 70), (70,), (2, 3, 70), (2, 0, 70), (1, 1, 1, 70), (5, 9, 70)], ids=str)
 def test_leading_dimensions_are_kept(shape: tuple[int, ...], way, generator: torch.Generator) -> None:
