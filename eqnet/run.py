@@ -29,6 +29,7 @@ KEPT = (
     "measurements.sqlite",
     "measurements.sqlite-shm",
     "measurements.sqlite-wal",
+    "latency.json",
     "result.json",
     "subnet.json",
     "report.html",

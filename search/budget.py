@@ -25,6 +25,7 @@ METRICS: Mapping[str, str] = {
     "bytes": "bytes",
     "bops": "bit operations",
     "activation_bits": "bits per activation",
+    "latency": "latency",
     "accuracy": "accuracy",
 }
 """What can be bounded: attributes of ``Cost``, and the accuracy; each with what it counts."""
@@ -87,6 +88,11 @@ def _operations(suffix: str, factor: int, meaning: str) -> Unit:
     return Unit("", suffix, "bops", Fraction(factor), meaning)
 
 
+def _time(suffix: str, parts: int, meaning: str) -> Unit:
+    # m and M differ by a factor of 10^9, and S is the symbol of another unit.
+    return Unit("", suffix, "latency", Fraction(1, parts), f"{meaning} for one input", any_case=False)
+
+
 UNITS: tuple[Unit, ...] = (
     Unit("", "bit", "code_bits", Fraction(1), "mean code bits per weight", MIN_BITS, MAX_BITS, _BITS),
     Unit(
@@ -110,6 +116,9 @@ UNITS: tuple[Unit, ...] = (
     _operations("MBOPs", 10**6, "million bit operations"),
     _operations("GBOPs", 10**9, "billion bit operations"),
     _operations("TBOPs", 10**12, "trillion bit operations"),
+    _time("s", 1, "seconds"),
+    _time("ms", 10**3, "milliseconds"),
+    _time("us", 10**6, "microseconds"),
     Unit("a", "bit", "activation_bits", Fraction(1), "mean bits per activation", MIN_BITS, MAX_BITS, _BITS),
     Unit(
         "",
@@ -124,11 +133,11 @@ UNITS: tuple[Unit, ...] = (
 )
 """Every unit; to add one is to add a row."""
 
-_PLANNED = frozenset({"s", "ms", "us", "µs", "ns"})
-"""Units of latency: known, but not measured yet."""
+_MICRO = str.maketrans("\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}", "uu")
+"""Both of the signs that keyboards have for u."""
 
 _LISTED = ", ".join(f"{unit.prefix}4{unit.suffix}" if unit.suffix != "%acc" else "90%acc" for unit in UNITS)
-_EXAMPLES = "4bit, 4.25bpw, 12MB, 2GBOPs, a4bit or 90%acc"
+_EXAMPLES = "4bit, 4.25bpw, 12MB, 2GBOPs, 5ms, a4bit or 90%acc"
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,8 @@ class Budget:
     Attributes:
         text: as it was given, without blanks around it.
         unit: what its letters mean.
-        limit: in the unit of the metric: bits, bytes or bit operations at most; a fraction, at least, for accuracy.
+        limit: in the unit of the metric: bits, bytes, bit operations or seconds at most; a fraction, at least, for
+            accuracy.
     """
 
     text: str
@@ -204,13 +214,11 @@ def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
 
 def _unit(text: str, prefix: str, suffix: str) -> Unit:
     for unit in UNITS:
-        given, known = prefix + suffix, unit.prefix + unit.suffix
+        given, known = (prefix + suffix).translate(_MICRO), unit.prefix + unit.suffix
         if bool(prefix) == bool(unit.prefix) and (
             given == known or (unit.any_case and given.casefold() == known.casefold())
         ):
             return unit
-    if suffix in _PLANNED:
-        raise BudgetError(f"budget '{text}': latency is not supported yet; the units are those of {_LISTED}")
     if not suffix and not prefix:
         raise BudgetError(f"budget '{text}' has no unit; write {_EXAMPLES}")
     near = difflib.get_close_matches(suffix.casefold(), [unit.suffix.casefold() for unit in UNITS], n=1, cutoff=0.5)

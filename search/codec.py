@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from types import UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -57,6 +57,9 @@ _SCALARS: dict[Any, _Scalar] = {
 _WIDTHS = frozenset(map(str, range(MIN_BITS, MAX_BITS + 1)))
 """The keys of what is kept by width."""
 
+LEFT_OUT = {"left out if None": True}
+"""Metadata of a field that has no key while it is None, which is its default."""
+
 
 def encode(kind: Any, value: Any, key: str = "") -> Any:
     """Turns a value into plain JSON values; the fields of a data class keep their order, other keys are sorted.
@@ -73,7 +76,11 @@ def encode(kind: Any, value: Any, key: str = "") -> Any:
         return _converted(_SCALARS[kind], _SCALARS[kind].write, value, key)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
-        return {f.name: encode(hints[f.name], getattr(value, f.name), _join(key, f.name)) for f in fields(kind)}
+        return {
+            f.name: encode(hints[f.name], getattr(value, f.name), _join(key, f.name))
+            for f in fields(kind)
+            if not (_may_miss(f) and getattr(value, f.name) is None)
+        }
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (UnionType, Union):  # X | None
         return None if value is None else encode(arguments[0], value, key)
@@ -94,13 +101,14 @@ def decode(kind: Any, value: Any, key: str = "") -> Any:
     if is_dataclass(kind):
         items = _object(value, key)
         hints = get_type_hints(kind)
-        missing, unknown = [name for name in hints if name not in items], sorted(set(items) - set(hints))
+        needed = [f.name for f in fields(kind) if not _may_miss(f)]
+        missing, unknown = [name for name in needed if name not in items], sorted(set(items) - set(hints))
         if missing:
             raise InputError(f"key '{_join(key, missing[0])}' is missing")
         if unknown:
             raise InputError(f"key '{_join(key, unknown[0])}' is unknown; expected {', '.join(hints)}")
         make: Any = kind
-        return make(**{name: decode(hint, items[name], _join(key, name)) for name, hint in hints.items()})
+        return make(**{name: decode(hints[name], item, _join(key, name)) for name, item in items.items()})
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (UnionType, Union):
         return None if value is None else decode(arguments[0], value, key)
@@ -116,6 +124,10 @@ def decode(kind: Any, value: Any, key: str = "") -> Any:
         if name not in _WIDTHS:
             raise InputError(f"key '{_join(key, name)}': expected a width from 2 to 8, got {_short(name)}")
     return {int(name): decode(arguments[1], item, _join(key, name)) for name, item in items.items()}
+
+
+def _may_miss(of: Field[Any]) -> bool:
+    return of.metadata.keys() >= LEFT_OUT.keys()
 
 
 def _converted(scalar: _Scalar, convert: Callable[[Any], Any], value: Any, key: str) -> Any:

@@ -14,6 +14,7 @@ from eqnet.formats import LayerFormat
 from eqnet.packed.planes import plane_bytes
 from eqnet.search.budget import METRICS, Budget
 from eqnet.search.exact import minimize
+from eqnet.search.latency.table import LatencyTable
 from eqnet.search.result import Cost
 from eqnet.space import ElasticSpace, Layer
 
@@ -25,6 +26,8 @@ BIAS_BYTES = 4
 """Of one element of a bias."""
 ACTIVATION_BYTES = 4 + 1
 """Scale and zero point of one quantized activation, which has one of each for the whole tensor."""
+NANOSECONDS = 10**9
+"""In a second."""
 
 
 def weight_bytes(layer: Layer, fmt: LayerFormat, scale_bits: int) -> int:
@@ -49,19 +52,21 @@ def _activation_bits(fmt: LayerFormat) -> int:
 
 @dataclass(frozen=True)
 class _Rule:
-    """How a metric adds up: ``(constant + sum of price over the layers) / (sum of per over the layers)``.
+    """How a metric adds up: ``(constant + sum of price over the layers) / (parts * sum of per over the layers)``.
 
     Attributes:
         price: what a layer adds in a format of its own.
         per: what a layer adds to the denominator, or None if the metric is a plain sum.
         inputs_only: whether only the layers count whose input can be quantized.
         constant: what every subnet of the space pays.
+        parts: that one unit of the metric has; prices are counted in them.
     """
 
     price: Callable[[Layer, LayerFormat, ElasticSpace], int]
     per: Callable[[Layer], int] | None = None
     inputs_only: bool = False
     constant: Callable[[ElasticSpace], int] = lambda _: 0
+    parts: int = 1
 
 
 def _stored_weights(layer: Layer) -> int:
@@ -79,7 +84,13 @@ _RULES: Mapping[str, _Rule] = {
         lambda layer, fmt, _: layer.inputs * _activation_bits(fmt), per=lambda layer: layer.inputs, inputs_only=True
     ),
 }
-"""Every metric, by its name in ``Cost``; to add one is to add a row."""
+"""Every metric that can be counted, by its name in ``Cost``; to add one is to add a row."""
+
+
+def _latency(table: LatencyTable) -> _Rule:
+    return _Rule(
+        lambda layer, fmt, _: table.nanoseconds(layer, fmt), constant=lambda _: table.fastest, parts=NANOSECONDS
+    )
 
 
 class CostModel:
@@ -87,20 +98,23 @@ class CostModel:
 
     Args:
         space: what is priced; every layer counts, the first and the last too.
+        latency: what was measured of it; without, there is no metric of this name.
 
     Raises:
         InputError: the space has no weights.
 
     Attributes:
+        latency: as given.
         tables: for each metric, by its name in ``Cost``, and each tied set, what its choices add, int64 [choices].
             What every subnet pays alike is in the table of the first set.
         denominators: for each metric, what its sum is divided by; 0 if it covers no layer of the space.
     """
 
-    def __init__(self, space: ElasticSpace) -> None:
+    def __init__(self, space: ElasticSpace, latency: LatencyTable | None = None) -> None:
         if not any(_stored_weights(layer) for layer in space.layers):
             raise InputError("the elastic space has no weights, so there is nothing to price; give a model with layers")
-        self._space = space
+        self._space, self.latency = space, latency
+        self._rules = {**_RULES, **({"latency": _latency(latency)} if latency is not None else {})}
         quantizable = {
             layer.name
             for tied in space.sets
@@ -110,17 +124,17 @@ class CostModel:
         }
         self._covered = {
             name: [layer for layer in space.layers if not rule.inputs_only or layer.name in quantizable]
-            for name, rule in _RULES.items()
+            for name, rule in self._rules.items()
         }
         self.denominators: Mapping[str, int] = {
-            name: sum(map(rule.per, self._covered[name])) if rule.per is not None else 1
-            for name, rule in _RULES.items()
+            name: rule.parts * (sum(map(rule.per, self._covered[name])) if rule.per is not None else 1)
+            for name, rule in self._rules.items()
         }
-        self.tables: Mapping[str, tuple[Ints, ...]] = {name: self._priced(name) for name in _RULES}
+        self.tables: Mapping[str, tuple[Ints, ...]] = {name: self._priced(name) for name in self._rules}
 
     def _priced(self, metric: str) -> tuple[Ints, ...]:
         """Adds up the metric for every choice of every tied set."""
-        rule, space = _RULES[metric], self._space
+        rule, space = self._rules[metric], self._space
         covered = {layer.name for layer in self._covered[metric]}
         tables = tuple(
             np.array(
@@ -158,7 +172,7 @@ class CostModel:
         sums = {
             name: rule.constant(self._space)
             + sum(rule.price(layer, subnet[layer.name], self._space) for layer in self._covered[name])
-            for name, rule in _RULES.items()
+            for name, rule in self._rules.items()
         }
         quantized = any(subnet[layer.name].activation is not None for layer in self._covered["activation_bits"])
         inputs = self.denominators["activation_bits"]
@@ -168,6 +182,7 @@ class CostModel:
             bytes=sums["bytes"],
             bops=sums["bops"],
             activation_bits=sums["activation_bits"] / inputs if quantized and inputs else None,
+            latency=sums["latency"] / self.denominators["latency"] if "latency" in sums else None,
         )
 
     def layer_bytes(self, subnet: Mapping[str, LayerFormat]) -> dict[str, int]:
@@ -185,11 +200,14 @@ class CostModel:
         """The largest integer sum of the budget's metric that meets it.
 
         Raises:
-            BudgetError: the budget bounds nothing that adds up: accuracy, or activations that all stay in float.
+            BudgetError: the budget bounds nothing that adds up: accuracy, activations that all stay in float, or a
+                latency that was not measured.
         """
         if budget.is_floor:
             raise BudgetError(f"budget '{budget}': {budget.metric} has to be measured; no sum of costs tells it")
-        denominator = self.denominators[budget.metric]
+        denominator = self.denominators.get(budget.metric)
+        if denominator is None:
+            raise BudgetError(f"budget '{budget}': no {METRICS[budget.metric]} was measured; use a LatencyMeter")
         if not denominator:
             raise BudgetError(
                 f"budget '{budget}': no layer of this space has a quantized input; leave it out, or widen the space "
@@ -222,8 +240,9 @@ class CostModel:
         """
         bounds = [budget for budget in budgets if not budget.is_floor]
         for budget in bounds:
+            limit = self.limit(budget)
             least = sum(int(table.min()) for table in self.tables[budget.metric])
-            if least > self.limit(budget):
+            if least > limit:
                 raise self._refusal(budget, least, ": the smallest network of this space has")
         for i in range(1, len(bounds)):
             self._check_together(bounds[:i], bounds[i])
@@ -242,6 +261,8 @@ class CostModel:
     def _refusal(self, budget: Budget, least: int, context: str) -> BudgetError:
         value = Fraction(least, self.denominators[budget.metric])
         shown = f"{least:,}" if self.denominators[budget.metric] == 1 else f"{float(value):.4g}"
+        if budget.unit.factor < 1:  # one that people hardly see in the unit of the metric
+            shown = f"{budget.unit.spell(value)} of"
         return BudgetError(
             f"budget '{budget}' cannot be met{context} {shown} {METRICS[budget.metric]}; "
             f"ask for at least {budget.unit.spell(value)}"

@@ -18,6 +18,7 @@ from eqnet.search.result import (
     Baseline,
     FrontPoint,
     LayerResult,
+    MeasuredLatency,
     Predictor,
     Quality,
     ReportData,
@@ -44,13 +45,14 @@ def describe(
     validation: Judge,
     compared: Mapping[int, Subnet],
     seed: int,
+    latency: MeasuredLatency | None = None,
 ) -> ReportData:
     """Measures the winner and the uniform networks that it is compared with, and writes all of it down.
 
     This is where test data is read, each sample once.
     """
     space = supernet.space
-    costs = CostModel(space)
+    costs = CostModel(space, problem.costs.latency)
     winner = space.subnet(found.winner)
     test = Judge(supernet, task, task.test)
     uniform = {
@@ -107,6 +109,7 @@ def describe(
             best=float(np.exp(min(h[-1] for h in found.convergence))) if found.convergence else predicted,
             rounds=max(len(found.convergence), 1),
         ),
+        latency=latency,
         seed=seed,
         versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
     )

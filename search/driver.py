@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import numpy as np
 from eqnet.data import calibration_inputs, fingerprint
 from eqnet.errors import BudgetError, InputError
 from eqnet.search.budget import Budget
+from eqnet.search.cost import NANOSECONDS
 from eqnet.search.describe import describe, uniform_subnets
 from eqnet.search.found import Found, Key
+from eqnet.search.latency.engines import bounds_latency, check_engine
+from eqnet.search.latency.meter import LatencyMeter
+from eqnet.search.latency.timing import Timing
 from eqnet.search.measure import Judge
 from eqnet.search.noise import quantization_noise
 from eqnet.search.predictor import CQAP, Agreement, LinearBaseline
 from eqnet.search.problem import Problem
-from eqnet.search.result import ReportData
+from eqnet.search.result import MeasuredLatency, ReportData
 from eqnet.search.sampling import sample_genes
 from eqnet.search.store import Measurement, Store
 from eqnet.supernet import Supernet
@@ -33,6 +38,9 @@ Report = Callable[[str, int, int], None]
 
 LEAST_DIVERGENCE = 1e-9
 """Below this, in nats, two networks are the same; keeps logarithms finite."""
+
+CORRECTIONS = 3
+"""Times that predictions of the latency are raised after what was found turned out slower."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ def search(
     *,
     store: str | Path = ":memory:",
     target: Target | None = None,
+    latency: LatencyMeter | None = None,
     report: Report | None = None,
 ) -> ReportData:
     """Finds the subnet of least divergence that meets every budget.
@@ -84,6 +93,10 @@ def search(
     learns from them, and the search goes again while that finds something better. What is ranked and reported is
     measured. The same seed gives the same result, however much of it the store holds already.
 
+    Where a latency is bounded, what is found is timed as it is deployed. If it takes longer than the budget, by more
+    than its noise, the next best that was compared is taken; if all do, the predictions are raised and the search goes
+    on. On the same timings the same seed gives the same result.
+
     Args:
         supernet: calibrated, and trained or not.
         task: its validation data is what the search sees; its test data is read once, at the end.
@@ -91,17 +104,24 @@ def search(
         settings: how hard to search.
         store: SQLite file that keeps every measurement.
         target: proposes nothing that this engine does not run.
+        latency: of this supernet; made, and kept in memory alone, if None and a budget needs it.
         report: told (stage, done, total).
 
     Raises:
-        BudgetError: no subnet meets the budgets; the message has the nearest feasible value.
+        BudgetError: no subnet meets the budgets; the message has the nearest feasible value. Or a latency is bounded
+            that cannot be measured.
         InputError: the target runs nothing of the space.
         RunError: the store is foreign, corrupt or cannot be written.
     """
-    problem = Problem.of(supernet.space, budgets, target)
+    check_engine(budgets, target)
+    if bounds_latency(budgets) is None:
+        latency = None
+    elif latency is None:
+        latency = LatencyMeter(supernet, task.example_inputs(), report=report)
+    problem = Problem.of(supernet.space, budgets, target, latency.table if latency is not None else None)
     settings = settings or Settings()
     with Store.open(store, f"{supernet.fingerprint()}:{fingerprint(task)}:{settings.validation}") as opened:
-        return _Search(supernet, task, problem, settings, opened, report or _silent).run()
+        return _Search(supernet, task, problem, settings, opened, latency, report or _silent).run()
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -112,11 +132,18 @@ class _Search:
     """One search; the methods are its stages, in order."""
 
     def __init__(
-        self, supernet: Supernet, task: Task, problem: Problem, settings: Settings, store: Store, report: Report
+        self,
+        supernet: Supernet,
+        task: Task,
+        problem: Problem,
+        settings: Settings,
+        store: Store,
+        latency: LatencyMeter | None,
+        report: Report,
     ) -> None:
         self.supernet, self.task = supernet, task
         self.given = self.problem = problem  # the latter loses the choices that cannot be best
-        self.settings, self.store, self.report = settings, store, report
+        self.settings, self.store, self.latency, self.report = settings, store, latency, report
         self.measured: dict[Key, Measurement] = {}
         self.uniform: list[Key] = []
         self.seconds: dict[str, float] = {}
@@ -128,14 +155,40 @@ class _Search:
             sampled = self._sample()
         with self._timed("predict"):
             found = self._agreement(sampled)
-        with self._timed("search"):
-            self._rounds(found)
+        self._search_and_choose(found)
         with self._timed("verify"):
-            self._choose(found)
             self._trace_front(found)
             compared = uniform_subnets(self.given) if self.settings.uniform else {}
-            data = describe(self.supernet, self.task, self.problem, found, self.full, compared, self.settings.seed)
+            timed, seed = self._measured_latency(found), self.settings.seed
+            data = describe(self.supernet, self.task, self.problem, found, self.full, compared, seed, timed)
         return replace(data, seconds=self.seconds)
+
+    def _search_and_choose(self, found: Found) -> None:
+        """Finds the winner; again with higher predictions of the latency, as long as all finalists are too slow."""
+        for attempt in range(CORRECTIONS + 1):
+            with self._timed("search"):
+                self._rounds(found)
+            with self._timed("verify"):
+                finalists = self._finalists(found)
+                found.winner = next(filter(self._fast_enough, finalists), ())
+            if found.winner:
+                return
+            if attempt < CORRECTIONS:
+                self._raise_latency(finalists)
+        budget = bounds_latency(self.given.budgets)
+        assert budget is not None, "nothing else makes finalists fail"
+        least = budget.unit.spell(Fraction(min(self._timing(key).median for key in finalists), NANOSECONDS))
+        raise BudgetError(
+            f"budget '{budget}' was not met: the fastest network that was found takes {least} when it is measured; ask "
+            "for at least that, or if the machine was busy then, remove its latency.json and search again"
+        )
+
+    def _raise_latency(self, finalists: Sequence[Key]) -> None:
+        """Raises all predictions until the one of some finalist is what was measured, which is beyond the budget."""
+        table = self.given.costs.latency
+        assert table is not None, "a budget bounds the latency"
+        raised = table.raised(min(self._timing(key).median - self._predicted(key) for key in finalists))
+        self.given, self.problem = self.given.with_latency(raised), self.problem.with_latency(raised)
 
     def _sample(self) -> Genes:
         genes = sample_genes(self.supernet.space, self.settings.samples, np.random.default_rng([self.settings.seed, 1]))
@@ -210,23 +263,53 @@ class _Search:
         genes = genes[[self.given.meets(row) for row in genes]]
         return genes[np.argsort(found.predictor.predict(genes), kind="stable")[: self.settings.verified // 2]]
 
-    def _choose(self, found: Found) -> None:
-        """Compares the best few, and the best uniform network, on the whole validation data."""
+    def _finalists(self, found: Found) -> list[Key]:
+        """The best few, and the best uniform network, compared on the whole validation data, best first."""
         if self.problem.floor is not None:
-            found.winner = self._smallest(found, self.problem.floor)
-            return
+            return [self._smallest(found, self.problem.floor)]
         eligible = sorted(self._eligible(), key=lambda key: self.measured[key].divergence)
         uniform = [key for key in eligible if key in self.uniform]
         finalists = list(dict.fromkeys([*eligible[: self.settings.finalists], *uniform[:1]]))
-        for key in finalists:
-            self._validate(found, key)
-        found.winner = min(finalists, key=lambda key: found.validated[key].divergence)
+        return sorted(finalists, key=lambda key: self._validate(found, key).divergence)
+
+    def _fast_enough(self, key: Key) -> bool:
+        """Whether a network, as it is deployed, keeps to the budget of latency, if there is one, within its noise."""
+        budget = bounds_latency(self.given.budgets)
+        if budget is None:
+            return True
+        timing = self._timing(key)
+        return timing.median <= self.given.costs.limit(budget) + timing.noise
+
+    def _timing(self, key: Key) -> Timing:
+        assert self.latency is not None, "a budget bounds the latency"
+        return self.latency.network(self.supernet, self.supernet.space.subnet(key))
+
+    def _predicted(self, key: Key) -> int:
+        """Nanoseconds of a network that the budgets allow."""
+        own = self.given.from_space(np.array(key))
+        assert own is not None, "the target runs it"
+        return int(self.given.costs.total("latency", own[None])[0])
+
+    def _measured_latency(self, found: Found) -> MeasuredLatency | None:
+        if self.latency is None:
+            return None
+        timing = self._timing(found.winner)
+        return MeasuredLatency(
+            predicted=self._predicted(found.winner) / NANOSECONDS,
+            measured=timing.median / NANOSECONDS,
+            low=timing.low / NANOSECONDS,
+            high=timing.high / NANOSECONDS,
+            machine=self.latency.machine,
+        )
 
     def _smallest(self, found: Found, floor: Budget) -> Key:
         """The cheapest subnet of the front whose accuracy, on the whole validation data, reaches the floor."""
         self._fit(found)
         rng = np.random.default_rng([self.settings.seed, 3])
-        front = [_key(self.problem.to_space(genes)) for genes, _, _ in self.problem.front(found.predictor, rng)]
+        traced = [_key(self.problem.to_space(genes)) for genes, _, _ in self.problem.front(found.predictor, rng)]
+        # The front runs on past the budget that it trades.
+        front = [key for key in traced if self.given.meets(np.array(key))]
+        front = front or [_key(self.problem.to_space(self.problem.exact(found.predictor)))]
         low, high = 0, len(front) - 1
         best = self._validate(found, front[high])
         if not floor.met_by(best.accuracy):
@@ -292,7 +375,7 @@ class _Search:
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[stage] = time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _key(genes: Genes) -> Key:

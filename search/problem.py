@@ -13,6 +13,8 @@ from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
 from eqnet.search.exact import minimize
 from eqnet.search.genetic import Evolution, genetic_search, pareto_search
+from eqnet.search.latency.engines import check_engine
+from eqnet.search.latency.table import LatencyTable
 from eqnet.search.noise import Noise
 from eqnet.search.predictor import AdditiveModel
 from eqnet.space import ElasticSpace
@@ -54,15 +56,29 @@ class Problem:
     table: tuple[Genes, ...]
 
     @classmethod
-    def of(cls, space: ElasticSpace, budgets: Sequence[Budget], target: Target | None = None) -> Problem:
+    def of(
+        cls,
+        space: ElasticSpace,
+        budgets: Sequence[Budget],
+        target: Target | None = None,
+        latency: LatencyTable | None = None,
+    ) -> Problem:
         """Restricts ``space`` to the target and checks that some subnet meets all budgets.
+
+        Args:
+            space: the supernet's.
+            budgets: that all have to be met.
+            target: proposes nothing that this engine does not run.
+            latency: of the networks of the space, if a budget bounds it.
 
         Raises:
             InputError: the target runs nothing of some layer.
-            BudgetError: no subnet meets the budgets; the message has the nearest feasible value.
+            BudgetError: no subnet meets the budgets; the message has the nearest feasible value. Or a latency is
+                bounded that cannot be measured.
         """
+        check_engine(budgets, target)
         left = space.restrict(target.why_not) if target is not None else space
-        costs = CostModel(left)
+        costs = CostModel(left, latency)
         floors = [b for b in budgets if b.is_floor]
         bounds = tuple(b for b in budgets if not b.is_floor)
         costs.check_feasible(bounds)
@@ -91,7 +107,17 @@ class Problem:
             sets.append(replace(tied, choices=tuple(tied.choices[j] for j in kept)))
             table.append(whole[kept])
         space = replace(self.space, sets=tuple(sets))
-        return replace(self, space=space, costs=CostModel(space), table=tuple(table))
+        return replace(self, space=space, costs=CostModel(space, self.costs.latency), table=tuple(table))
+
+    def with_latency(self, latency: LatencyTable) -> Problem:
+        """The same with other predictions of the latency.
+
+        Raises:
+            BudgetError: by these, no subnet meets the budgets; the message has the nearest feasible value.
+        """
+        costs = CostModel(self.space, latency)
+        costs.check_feasible(self.budgets)
+        return replace(self, costs=costs)
 
     @property
     def metric(self) -> str:
@@ -115,9 +141,12 @@ class Problem:
         )
 
     def fills(self, genes: Genes) -> bool:
-        """Whether one subnet [sets], in genes of the whole space, uses at least 99 % of the first budget."""
+        """Whether one subnet [sets], in genes of the whole space, uses at least 99 % of the first budget.
+
+        A budget of latency counts as used up: what is fast is often fast in every format.
+        """
         own = self.from_space(genes)
-        if own is None or not self.budgets:
+        if own is None or not self.budgets or self.metric == "latency":
             return True
         first = self.budgets[0]
         return bool(100 * self.costs.total(first.metric, own[None])[0] >= 99 * self.costs.limit(first))

@@ -6,7 +6,8 @@
     task        the task's name
     budget      [{text: "4bit", metric: "code_bits", limit: 4.0}, ...], as given and as read
     subnet      {LAYER: {weight: "int4:channel", activation: "uint8:tensor" or null}, ...}
-    cost        {code_bits, bpw, bytes, bops, activation_bits}; the last is null if weight-only
+    cost        {code_bits, bpw, bytes, bops, activation_bits, latency}; activation_bits is null if weight-only, and
+                latency is there only if a budget bounds it: in seconds, predicted
     accuracy    {predicted, validation, test, fp32_validation, fp32_test,
                  uniform: {"2": {validation, test, cost: {...}}, ... "8"}}
     quality     {name, predicted, measured}: what the search minimises, of the winner
@@ -16,11 +17,12 @@
     front       [{subnet, cost, predicted, predicted_accuracy, validation}, ...]: the Pareto front; validation is null
                 if not measured
     search      {generations, exact_optimum, best, rounds}
+    latency     {predicted, measured, low, high, machine}: of the winner, in seconds; there only if a budget bounds it
     seed        of everything that was drawn
     versions    {eqnet, numpy, python, torch, ...}
 
-Accuracies are fractions, sizes are bytes. Neither times nor paths nor dates are kept: the same seed writes the same
-file, byte for byte.
+Accuracies are fractions, sizes are bytes. Neither times nor paths nor dates are kept, but for the latency that was
+asked for: the same seed writes the same file, byte for byte; with a latency, on the same timings.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ import numpy as np
 from eqnet.errors import InputError
 from eqnet.files import write_atomically
 from eqnet.formats import Format
-from eqnet.search.codec import decode, encode
+from eqnet.search.codec import LEFT_OUT, decode, encode
 from eqnet.subnet import Subnet
 
 SCHEMA = 1
@@ -52,7 +54,7 @@ class StatedBudget:
     Attributes:
         text: what the user wrote, e.g. ``4.25bpw``.
         metric: the attribute of ``Cost`` that it bounds, or ``accuracy``.
-        limit: in the metric's unit: bits, bytes, bit operations; a fraction for ``accuracy``.
+        limit: in the metric's unit: bits, bytes, bit operations, seconds; a fraction for ``accuracy``.
     """
 
     text: str
@@ -70,6 +72,7 @@ class Cost:
         bytes: of the artifact's tensors.
         bops: bit operations of one sample: multiply-accumulates times the widths of both operands.
         activation_bits: mean width of an activation's code; None if none is quantized.
+        latency: seconds for one input, as predicted from timings of layers; None unless a budget bounds it.
     """
 
     code_bits: float
@@ -77,6 +80,25 @@ class Cost:
     bytes: int
     bops: int
     activation_bits: float | None = None
+    latency: float | None = field(default=None, metadata=LEFT_OUT)
+
+
+@dataclass(frozen=True)
+class MeasuredLatency:
+    """What the winner takes for one input, in seconds.
+
+    Attributes:
+        predicted: from timings of layers.
+        measured: of the network as it is deployed; half of the calls took longer.
+        low, high: between them lies the middle half of the calls.
+        machine: processor, instruction set, threads and versions.
+    """
+
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -218,6 +240,7 @@ class SearchResult:
     layers: tuple[LayerResult, ...]
     front: tuple[FrontPoint, ...]
     search: SearchSummary
+    latency: MeasuredLatency | None = field(default=None, metadata=LEFT_OUT)
     seed: int
     versions: Mapping[str, str]
 

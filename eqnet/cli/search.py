@@ -17,6 +17,8 @@ from eqnet.export.targets import load_target
 from eqnet.search.budget import parse_budgets
 from eqnet.search.driver import Settings
 from eqnet.search.driver import search as find
+from eqnet.search.latency.engines import bounds_latency, check_engine
+from eqnet.search.latency.meter import LatencyMeter
 from eqnet.search.problem import Problem
 from eqnet.search.report import write_report
 from eqnet.search.result import SearchResult
@@ -30,18 +32,27 @@ PARETO_POINTS = 12
     "budgets",
     multiple=True,
     metavar="BUDGET",
-    help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, a4bit (mean activation bits) or 90%acc "
-    "(least accuracy). Repeat it to meet several.",
+    help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, 5ms (for one input, with --target eqnet), "
+    "a4bit (mean activation bits) or 90%acc (least accuracy). Repeat it to meet several.",
 )
 @click.option("--target", metavar="NAME|FILE.toml", help="Propose only what this engine runs; see eqnet targets.")
 @click.option("--pareto", is_flag=True, help=f"Also measure {PARETO_POINTS} networks along the whole Pareto front.")
 @click.option(
     "--samples", type=click.IntRange(min=20), default=300, show_default=True, help="Subnets measured before predicting."
 )
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Of the network whose latency is measured.  [default: PyTorch's own]"
+)
 @run_options
 @json_option
 def search(
-    budgets: tuple[str, ...], target: str | None, pareto: bool, samples: int, as_json: bool, **options: Any
+    budgets: tuple[str, ...],
+    target: str | None,
+    pareto: bool,
+    samples: int,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the best mixed precision under a budget.
 
@@ -53,10 +64,19 @@ def search(
     if not parsed and not pareto:
         raise click.UsageError("give at least one --budget, such as --budget 4bit, or --pareto")
     engine = load_target(target) if target is not None else None
+    check_engine(parsed, engine)
     settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
     accelerator = accelerator_for(options["device"], options["precision"])
     with progress(quiet=not accelerator.is_main_process) as report, opened(options, accelerator) as run:
-        Problem.of(run.supernet.space, parsed, engine)  # refuses what cannot be met before anything is trained
+        meter, bounds = None, parsed
+        if bounds_latency(parsed) is not None:
+            if accelerator.is_main_process:
+                example = run.task.example_inputs()
+                meter = LatencyMeter(run.supernet, example, run.folder / "latency.json", threads, report)
+            else:  # one process times, undisturbed by others
+                bounds = tuple(budget for budget in parsed if budget.metric != "latency")
+        # Refuses what cannot be met before anything is trained.
+        Problem.of(run.supernet.space, bounds, engine, meter.table if meter is not None else None)
         run.train(accelerator, report)
         if not accelerator.is_main_process:
             return
@@ -67,6 +87,7 @@ def search(
             settings,
             store=run.folder / "measurements.sqlite",
             target=engine,
+            latency=meter,
             report=report,
         )
         data.result.subnet.save(run.folder / "subnet.json")
@@ -113,3 +134,15 @@ def print_summary(result: SearchResult) -> None:
         f"Pearson {predictor.pearson:.3f} (linear model: {predictor.baseline.kendall_tau:.3f}, "
         f"{predictor.baseline.pearson:.3f})"
     )
+    latency = result.latency
+    if latency is not None:
+        asked = next(budget for budget in result.budget if budget.metric == "latency")
+        click.echo(
+            f"Latency for one input: {microseconds(latency.measured)} measured, half of the calls from "
+            f"{microseconds(latency.low)} to {microseconds(latency.high)}; {microseconds(latency.predicted)} "
+            f"predicted; the budget is {asked.text}\nMeasured on {latency.machine}"
+        )
+
+
+def microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:,.1f} us"

@@ -99,6 +99,10 @@ def cards(data: ReportData) -> list[Card]:
             f"{float_size / cost.bytes:.1f} × smaller than fp32" if float_size and cost.bytes else "",
         ),
     ]
+    if result.latency is not None:
+        seconds = METRICS["latency"].text
+        low, high = seconds(result.latency.low), seconds(result.latency.high)
+        found.append(Card("Latency", seconds(result.latency.measured), f"half of the calls: {low} to {high}"))
     if accuracy.test is not None:
         note = f"{points(accuracy.test, accuracy.fp32_test)} to fp32" if accuracy.fp32_test is not None else ""
         found.append(Card("Test accuracy", percent(accuracy.test), note))
@@ -141,7 +145,10 @@ def budgets(result: SearchResult) -> list[tuple[str, str, str, str]]:
     for budget in result.budget:
         metric = METRICS.get(budget.metric)
         if metric is not None:
-            limit, value = metric.text(budget.limit), metric.text(getattr(result.cost, budget.metric))
+            reached = getattr(result.cost, budget.metric)
+            if budget.metric == "latency" and result.latency is not None:
+                reached = result.latency.measured
+            limit, value = metric.text(budget.limit), metric.text(reached)
             rows.append((budget.text, metric.label, f"at most {limit}", value))
         elif budget.metric == "accuracy":
             floor = f"at least {percent(budget.limit)}"
@@ -154,7 +161,16 @@ def budgets(result: SearchResult) -> list[tuple[str, str, str, str]]:
 def search_rows(result: SearchResult) -> list[tuple[str, Any]]:
     """How the search and its predictor did."""
     search, predictor, quality = result.search, result.predictor, result.quality
-    baseline = predictor.baseline
+    baseline, latency, seconds = predictor.baseline, result.latency, METRICS["latency"].text
+    timed = (
+        [
+            ("Latency of this network, predicted", seconds(latency.predicted)),
+            ("Latency of this network, measured", seconds(latency.measured)),
+            ("Latency measured on", latency.machine),
+        ]
+        if latency is not None
+        else []
+    )
     agreement = "τ {0.kendall_tau:.3f}, r {0.pearson:.3f}, RMSE {0.rmse:.3g}"
     return [
         ("Rounds", search.rounds),
@@ -169,4 +185,5 @@ def search_rows(result: SearchResult) -> list[tuple[str, Any]]:
         (f"{quality.name.capitalize()} of this network, measured", small(quality.measured)),
         ("Validation accuracy, predicted", percent(result.accuracy.predicted)),
         ("Validation accuracy, measured", percent(result.accuracy.validation)),
+        *timed,
     ]

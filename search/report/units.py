@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SPACE = "\N{NO-BREAK SPACE}"
 ABSENT = "–"
@@ -21,7 +21,7 @@ class Metric:
     Attributes:
         label: of an axis, without the unit.
         unit: symbol; empty for a plain number.
-        prefixed: whether the unit takes k, M, G or T.
+        prefixed: whether the unit takes k, M, G or T, and m, µ or n.
         digits: after the point, of a value without prefix.
     """
 
@@ -45,6 +45,7 @@ METRICS: dict[str, Metric] = {
     "bytes": Metric("Size of the artifact", "B", prefixed=True),
     "bops": Metric("Bit operations per sample", "BOP", prefixed=True),
     "activation_bits": Metric("Mean activation bits", "bit"),
+    "latency": Metric("Latency for one input", "s", prefixed=True),
 }
 """The costs that a report can draw, by their name in ``Cost``."""
 
@@ -55,10 +56,10 @@ def prefix(value: float) -> tuple[float, str]:
 
 
 def prefixed(value: float, unit: str) -> str:
-    """Three digits or so, with a prefix: ``31.2 kB``."""
+    """Three digits or so, with a prefix: ``31.2 kB``; none after the point of a whole number without prefix."""
     factor, symbol = prefix(value)
     number = value / factor
-    digits = 0 if not symbol or abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    digits = 0 if (not symbol and number == round(number)) or abs(number) >= 100 else 1 if abs(number) >= 10 else 2
     return f"{number:.{digits}f}{_SPACE}{symbol}{unit}"
 
 

@@ -165,7 +165,8 @@ def test_pareto_measures_networks_along_the_whole_front(eqnet: Command, small_ta
         ("0MB", "above zero"),
         ("4bits!", "4bits!"),
         ("101%acc", "at most 100 %"),
-        ("5ms", "latency is not supported yet"),
+        ("5MS", "did you mean '5ms'"),
+        ("5ms", "no target was given; search for the target eqnet"),
     ],
 )
 def test_budget_that_makes_no_sense_is_refused_before_any_work(

@@ -33,6 +33,11 @@ F = Fraction
         ("99.95%acc", "accuracy", F(1999, 2000)),
         (".1kB", "bytes", F(100)),
         ("+4bit", "code_bits", F(4)),
+        ("5ms", "latency", F(1, 200)),
+        ("300 us", "latency", F(3, 10_000)),
+        ("300µs", "latency", F(3, 10_000)),
+        ("300μs", "latency", F(3, 10_000)),
+        ("0.5s", "latency", F(1, 2)),
     ],
 )
 def test_text_is_read_exactly(text: str, metric: str, limit: Fraction) -> None:
@@ -64,7 +69,10 @@ def test_text_is_read_exactly(text: str, metric: str, limit: Fraction) -> None:
         ("٤bit", "is not a budget"),
         ("nanbit", "is not a budget"),
         ("1" * 60 + "B", "is not a budget"),
-        ("5ms", "latency is not supported yet"),
+        ("5MS", "did you mean '5ms'"),
+        ("5 sec", "did you mean '5s'"),
+        ("0us", "above zero"),
+        ("5ns", "unit"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_remedy(text: str, message: str) -> None:

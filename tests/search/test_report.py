@@ -211,8 +211,8 @@ def test_importing_the_report_does_not_import_what_draws_it() -> None:
 
 def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     data = make_report_data(2)
-    with pytest.raises(InputError, match="metric 'latency'; choose one of code_bits, bpw"):
-        write_report(replace(data, metric="latency"), tmp_path)
+    with pytest.raises(InputError, match="metric 'energy'; choose one of code_bits, bpw"):
+        write_report(replace(data, metric="energy"), tmp_path)
     with pytest.raises(InputError, match="no layers"):
         write_report(replace(data, result=replace(data.result, layers=())), tmp_path)
 

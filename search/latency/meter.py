@@ -1,0 +1,222 @@
+"""Times layers alone, and whole networks as they are deployed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqnet.bench.timing import Call, in_turn, threads
+from eqnet.deploy.engine import engine_for
+from eqnet.formats import LayerFormat
+from eqnet.layers import Elastic
+from eqnet.packed.layers import PACKED, PackedLayer
+from eqnet.packed.model import PackedModel
+from eqnet.packed.packing import pack
+from eqnet.packed.record import Record
+from eqnet.runtime import UnsupportedError, compile
+from eqnet.search.latency.kernels import packed_layer, stand_in
+from eqnet.search.latency.machine import machine
+from eqnet.search.latency.table import LatencyTable
+from eqnet.search.latency.timing import Timing, Timings
+from eqnet.space import ElasticSpace, Layer
+from eqnet.supernet import Supernet
+
+KERNEL_SECONDS = 0.05
+"""For which one layer in one format is timed."""
+
+LAYERS_SECONDS = 5.0
+"""For all layers together, where there are too many for that."""
+
+NETWORK_SECONDS = 0.15
+"""For which one network is timed, each time."""
+
+ROUNDS = 3
+"""Times that a network is timed; the round with the least median counts, as other processes only ever add to it."""
+
+BLOCK = 0.002
+"""Seconds for which a call is repeated before it is the next one's turn."""
+
+Report = Callable[[str, int, int], None]
+Formats = Mapping[str, LayerFormat]
+
+
+class LatencyMeter:
+    """What the networks of one supernet take for one input, on this machine, with eqnet's own engine.
+
+    Nothing is timed twice: what ``path`` holds of this machine, this number of threads and these versions is used
+    again.
+
+    Args:
+        supernet: calibrated or not; it is left as it was.
+        example: a batch of its inputs, of which the first is taken.
+        path: file of the timings; None keeps them in memory.
+        count: threads of the engine; PyTorch's number if None.
+        report: told (stage, done, total).
+
+    Raises:
+        RunError: the file is damaged or cannot be written.
+        InputError: the supernet does not run on the example, or returns something else than one tensor.
+
+    Attributes:
+        machine: what the times are of.
+        table: predicts latencies.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        example: Tensor,
+        path: Path | None = None,
+        count: int | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self._threads = count or torch.get_num_threads()
+        self._example = example[:1].cpu()
+        self._timings = Timings(path)
+        self._report: Report = report or (lambda *_: None)
+        self.machine = machine(self._threads)
+        self.table = self._table(supernet)
+
+    def network(self, supernet: Supernet, subnet: Formats) -> Timing:
+        """The time of a network as it is deployed.
+
+        Networks whose layers run the same kernels are one: they are timed once.
+
+        Args:
+            supernet: calibrated; its weights play no part.
+            subnet: one of its.
+        """
+        return self._networks(supernet, [subnet], self.table.whole)[0]
+
+    def _table(self, supernet: Supernet) -> LatencyTable:
+        calibrated = copy.deepcopy(supernet).to("cpu")
+        calibrated.calibrate([self._example])  # times do not depend on ranges, but a network has to have some
+        space = calibrated.space
+        some = pack(calibrated, space.subnet([0] * len(space.sets)))
+        # Where some layers can stay in floating point, most networks are no programs on integers.
+        whole = engine_for(some, self._example).whole and all(
+            choice.activation is not None for tied in space.sets for choice in tied.choices
+        )
+        inputs = _layer_inputs(some, self._example)
+        formats = {
+            layer.name: list(dict.fromkeys(stand_in(layer, space.member_format(layer, c), whole) for c in tied.choices))
+            for tied in space.sets
+            for layer in tied.layers
+        }
+        share = min(KERNEL_SECONDS, LAYERS_SECONDS / sum(map(len, formats.values())))
+        layers = {}
+        for done, layer in enumerate(space.layers):
+            self._report("Timing layers", done, len(space.layers))
+            elastic, calls = calibrated.elastic[layer.name], inputs.get(layer.name, [])
+            timed = self._layer(elastic, layer, formats[layer.name], calls, whole, share, space.scale_bits)
+            layers[layer.name] = dict(zip(formats[layer.name], timed, strict=True))
+        self._report("Timing layers", len(space.layers), len(space.layers))
+        ends = [_extreme(space, layers, whole, pick) for pick in (min, max)]
+        fast, slow = self._networks(calibrated, ends, whole)
+        stands = [_stand_ins(space, subnet, whole) for subnet in ends]
+        return LatencyTable.fitted(layers, (stands[0], stands[1]), (fast, slow), whole)
+
+    def _layer(
+        self,
+        elastic: Elastic,
+        layer: Layer,
+        formats: Sequence[LayerFormat],
+        inputs: Sequence[Tensor],
+        whole: bool,
+        seconds: float,
+        scale_bits: int,
+    ) -> list[int]:
+        """Nanoseconds of all calls of a layer, for each format."""
+        totals = [0] * len(formats)
+        for x in inputs:
+            kind: Any = PACKED[type(elastic)].kind
+            what = f"{layer.kind}({kind.extra_repr(elastic)}) of {[*x.shape]}"
+            engine = "in a program" if whole else "by itself"
+            keys = [f"{self.machine}: {what} in {fmt}, fp{scale_bits} scales, {engine}" for fmt in formats]
+            if any(self._timings.get(key) is None for key in keys):
+                made = [packed_layer(elastic, layer, fmt, scale_bits) for fmt in formats]
+                calls = [_call(one, x, whole) for one in made]
+                with threads(self._threads), torch.inference_mode():
+                    timed = in_turn(calls, seconds * len(calls), BLOCK)
+                self._timings.add({key: Timing.of(times) for key, times in zip(keys, timed, strict=True)})
+            totals = [total + self._known(key).median for total, key in zip(totals, keys, strict=True)]
+        return totals
+
+    def _networks(self, supernet: Supernet, subnets: Sequence[Formats], whole: bool) -> list[Timing]:
+        keys = [self._key(supernet, _stand_ins(supernet.space, subnet, whole)) for subnet in subnets]
+        missing = {key: subnet for key, subnet in zip(keys, subnets) if self._timings.get(key) is None}
+        if missing:
+            engines = [engine_for(pack(supernet, subnet).to("cpu"), self._example) for subnet in missing.values()]
+            calls: list[Call] = [lambda run=engine.run: run(self._example) for engine in engines]  # type: ignore[misc]
+            rounds = []
+            for done in range(ROUNDS):
+                self._report("Timing networks", done, ROUNDS)
+                with threads(self._threads):
+                    rounds.append([Timing.of(t) for t in in_turn(calls, NETWORK_SECONDS * len(calls), BLOCK)])
+            self._report("Timing networks", ROUNDS, ROUNDS)
+            best = [min(taken, key=lambda timing: timing.median) for taken in zip(*rounds, strict=True)]
+            self._timings.add(dict(zip(missing, best, strict=True)))
+        return [self._known(key) for key in keys]
+
+    def _key(self, supernet: Supernet, stands: Formats) -> str:
+        formats = ", ".join(f"{name} {fmt}" for name, fmt in stands.items())
+        content = f"{supernet.space.fingerprint()} {formats}"
+        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return f"{self.machine}: {type(supernet.model).__name__} {digest} of {[*self._example.shape]}"
+
+    def _known(self, key: str) -> Timing:
+        timing = self._timings.get(key)
+        assert timing is not None, "it was taken above"
+        return timing
+
+
+def _call(layer: PackedLayer, x: Tensor, whole: bool) -> Call:
+    """A call of the layer alone, by what would run it in its network."""
+    if whole:
+        try:
+            program = compile(PackedModel(layer, Record({})), x)
+        except UnsupportedError:  # in this format alone: then PyTorch calls the layers of such networks
+            pass
+        else:
+            return lambda: program(x)
+    layer.prepare()
+    return lambda: layer(x)
+
+
+def _layer_inputs(packed: PackedModel, example: Tensor) -> dict[str, list[Tensor]]:
+    """What each layer is given, in each of its calls."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def watch(layer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        seen.setdefault(layer.path, []).append(arguments[0] if arguments else next(iter(keywords.values())))
+
+    hooks = [layer.register_forward_pre_hook(watch, with_kwargs=True) for layer in packed.layers.values()]
+    try:
+        with torch.inference_mode():
+            packed(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _stand_ins(space: ElasticSpace, subnet: Formats, whole: bool) -> dict[str, LayerFormat]:
+    return {layer.name: stand_in(layer, subnet[layer.name], whole) for layer in space.layers}
+
+
+def _extreme(
+    space: ElasticSpace, layers: Mapping[str, Mapping[LayerFormat, int]], whole: bool, pick: Callable[..., int]
+) -> Formats:
+    """The subnet whose layers take the least or the most time alone."""
+
+    def time(tied: Any, gene: int) -> int:
+        choice = tied.choices[gene]
+        return sum(layers[one.name][stand_in(one, space.member_format(one, choice), whole)] for one in tied.layers)
+
+    return space.subnet([pick(range(len(tied.choices)), key=lambda g: time(tied, g)) for tied in space.sets])

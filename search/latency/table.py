@@ -1,0 +1,77 @@
+"""Times of layers, added up to those of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from eqnet.errors import InputError
+from eqnet.formats import LayerFormat
+from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.timing import Timing
+from eqnet.space import Layer
+
+LayerTimes = Mapping[str, Mapping[LayerFormat, int]]
+"""By layer and by the format that stands for others, nanoseconds alone."""
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Predicts the latency of a network: that of the fastest one, and what each layer adds to it.
+
+    Attributes:
+        fastest: nanoseconds of the fastest network of the space, measured; what no layer accounts for is part of it.
+        added: by layer and by the format that stands for others, nanoseconds beyond the layer of that network.
+        whole: whether networks run as one program on integers.
+    """
+
+    fastest: int
+    added: LayerTimes
+    whole: bool
+
+    @classmethod
+    def fitted(
+        cls,
+        layers: LayerTimes,
+        ends: tuple[Mapping[str, LayerFormat], Mapping[str, LayerFormat]],
+        measured: tuple[Timing, Timing],
+        whole: bool,
+    ) -> LatencyTable:
+        """The table that is right about the fastest and about the slowest network.
+
+        A layer alone finds its weights in the cache and pays for a call of its own, so that differences between formats
+        may count for more or less within a network. All are scaled alike, by what makes the slowest network right; if
+        that one is right within its noise, they are left as they are.
+
+        Args:
+            layers: times of layers alone.
+            ends: the formats that stand for those of the fastest and of the slowest network, by layer.
+            measured: their times.
+            whole: see the attribute.
+        """
+        fast, slow = ends
+        alone = sum(layers[name][slow[name]] - layers[name][fast[name]] for name in layers)
+        together = measured[1].median - measured[0].median
+        noise = max(timing.noise for timing in measured)
+        above, below = (max(together, 0), alone) if abs(together - alone) > noise and alone > 0 else (1, 1)
+        added = {
+            name: {fmt: (time - times[fast[name]]) * above // below for fmt, time in times.items()}
+            for name, times in layers.items()
+        }
+        return cls(measured[0].median, added, whole)
+
+    def nanoseconds(self, layer: Layer, fmt: LayerFormat) -> int:
+        """What ``layer`` adds in format ``fmt``.
+
+        Raises:
+            InputError: the layer was not measured in it.
+        """
+        stand = stand_in(layer, fmt, self.whole)
+        try:
+            return self.added[layer.name][stand]
+        except KeyError as e:
+            raise InputError(f"layer '{layer.name}' was not timed in {fmt}, which is outside the elastic space") from e
+
+    def raised(self, nanoseconds: int) -> LatencyTable:
+        """The table with every network slower by so much."""
+        return replace(self, fastest=self.fastest + nanoseconds)

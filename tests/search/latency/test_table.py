@@ -1,0 +1,89 @@
+"""Sums of layers against sums by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from eqnet import BudgetError, Format, InputError, LayerFormat
+from eqnet.search.budget import Budget
+from eqnet.search.cost import CostModel
+from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.table import LatencyTable
+from eqnet.search.latency.timing import Timing
+from eqnet.space import ElasticSpace, Layer
+from tests.search.small import every_gene, space
+
+A = Layer("a", "Linear", rows=4, cols=64, macs=256, inputs=64)
+B = Layer("b", "Linear", rows=4, cols=4, macs=16, inputs=4)
+SPACE: ElasticSpace = space("w=2,8:channel:sym a=float edge=none", A, B)
+NARROW, WIDE = (choice for choice in SPACE.sets[0].choices)
+ALONE = {"a": {NARROW: 100, WIDE: 160}, "b": {NARROW: 50, WIDE: 40}}
+FAST, SLOW = {"a": NARROW, "b": WIDE}, {"a": WIDE, "b": NARROW}  # alone: 140 and 210
+
+
+def fitted(fast: int, slow: int, noise: int = 0) -> LatencyTable:
+    ends = Timing(fast, fast, fast), Timing(slow, slow, slow + noise)
+    return LatencyTable.fitted(ALONE, (FAST, SLOW), ends, whole=False)
+
+
+@pytest.mark.parametrize(
+    ("slow", "noise", "added"),
+    [
+        (1070, 0, (60, 10)),  # as layers alone say
+        (1080, 10, (60, 10)),  # so within the noise
+        (1140, 5, (120, 20)),  # differences count twice in the network
+        (1035, 5, (30, 5)),
+        (980, 5, (0, 0)),  # the network tells no difference
+    ],
+)
+def test_every_network_is_the_fastest_and_what_its_layers_add(slow: int, noise: int, added: tuple[int, int]) -> None:
+    model = CostModel(SPACE, fitted(1000, slow, noise))
+    totals = {
+        (a, b): 1000 + (a is WIDE) * added[0] + (b is NARROW) * added[1] for a, b in product((NARROW, WIDE), repeat=2)
+    }
+    for genes in every_gene(SPACE):
+        subnet = SPACE.subnet(genes)
+        expected = totals[subnet["a"], subnet["b"]]
+        assert model.total("latency", genes[None])[0] == expected
+        assert model.cost(genes).latency == expected / 10**9
+    assert model.minimum("latency") == 1000 / 10**9
+
+
+def test_limits_are_whole_nanoseconds_and_the_nearest_feasible_budget_is_named() -> None:
+    model = CostModel(SPACE, fitted(1_234_567, 1_234_637))
+    assert model.limit(Budget.parse("1.2345679ms")) == 1_234_567
+    model.check_feasible([Budget.parse("1.3ms")])
+    with pytest.raises(BudgetError, match=r"has 1234\.57us of latency; ask for at least 1234\.57us"):
+        model.check_feasible([Budget.parse("1200us")])
+    model.check_feasible([Budget.parse("1234.57us")])
+
+
+def test_budgets_of_size_and_latency_that_exclude_each_other_are_refused() -> None:
+    model = CostModel(SPACE, fitted(1000, 1070))
+    least = Budget.parse("2bit")  # makes b narrow, and that is what slows it
+    model.check_feasible([Budget.parse("1.01us"), least])
+    with pytest.raises(BudgetError, match=r"'1\.005us' cannot be met together with '2bit'.*ask for at least 1\.01us"):
+        model.check_feasible([least, Budget.parse("1.005us")])
+
+
+def test_raised_predictions_are_higher_everywhere() -> None:
+    table = fitted(1000, 1070)
+    before, after = CostModel(SPACE, table), CostModel(SPACE, table.raised(7))
+    genes = every_gene(SPACE)
+    assert (after.total("latency", genes) - before.total("latency", genes)).tolist() == [7] * len(genes)
+
+
+def test_without_timings_there_is_no_latency() -> None:
+    model = CostModel(SPACE)
+    assert model.cost([0, 0]).latency is None
+    with pytest.raises(BudgetError, match="no latency was measured"):
+        model.limit(Budget.parse("5ms"))
+
+
+def test_formats_that_were_not_timed_are_refused_by_layer() -> None:
+    other = LayerFormat(Format(3))
+    assert stand_in(A, other, False) not in ALONE["a"]
+    with pytest.raises(InputError, match="layer 'a' was not timed in int3:tensor"):
+        fitted(1000, 1070).nanoseconds(A, other)
