@@ -40,7 +40,7 @@ LEAST_DIVERGENCE = 1e-9
 """Below this, in nats, two networks are the same; keeps logarithms finite."""
 
 CORRECTIONS = 3
-"""Times that predictions of the latency are raised after what was found turned out slower."""
+"""Times that predictions of the latency are raised after all that was compared turned out slower."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ def search(
     measured. The same seed gives the same result, however much of it the store holds already.
 
     Where a latency is bounded, what is found is timed as it is deployed. If it takes longer than the budget, by more
-    than its noise, the next best that was compared is taken; if all do, the predictions are raised and the search goes
-    on. On the same timings the same seed gives the same result.
+    than its noise, the next best that was compared is taken; if all do, their predictions are raised and the search
+    goes on, at last among networks that run the kernels of the fastest one. On the same timings the same seed gives
+    the same result.
 
     Args:
         supernet: calibrated, and trained or not.
@@ -164,7 +165,7 @@ class _Search:
         return replace(data, seconds=self.seconds)
 
     def _search_and_choose(self, found: Found) -> None:
-        """Finds the winner; again with higher predictions of the latency, as long as all finalists are too slow."""
+        """Finds the winner; again with higher predictions of the latency while all finalists turn out too slow."""
         for attempt in range(CORRECTIONS + 1):
             with self._timed("search"):
                 self._rounds(found)
@@ -174,7 +175,7 @@ class _Search:
             if found.winner:
                 return
             if attempt < CORRECTIONS:
-                self._raise_latency(finalists)
+                self._raise_latency(finalists, last=attempt == CORRECTIONS - 1)
         budget = bounds_latency(self.given.budgets)
         assert budget is not None, "nothing else makes finalists fail"
         least = budget.unit.spell(Fraction(min(self._timing(key).median for key in finalists), NANOSECONDS))
@@ -183,12 +184,20 @@ class _Search:
             "for at least that, or if the machine was busy then, remove its latency.json and search again"
         )
 
-    def _raise_latency(self, finalists: Sequence[Key]) -> None:
-        """Raises all predictions until the one of some finalist is what was measured, which is beyond the budget."""
-        table = self.given.costs.latency
-        assert table is not None, "a budget bounds the latency"
-        raised = table.raised(min(self._timing(key).median - self._predicted(key) for key in finalists))
-        self.given, self.problem = self.given.with_latency(raised), self.problem.with_latency(raised)
+    def _raise_latency(self, finalists: Sequence[Key], last: bool) -> None:
+        """Raises the predictions of the finalists to what was measured; at last, all but that of the fastest network.
+
+        The latter was measured itself, and meets the budget, or the problem would not be feasible.
+        """
+        table, budget, space = self.given.costs.latency, bounds_latency(self.given.budgets), self.supernet.space
+        if table is None or budget is None:
+            raise AssertionError("only a budget of latency makes finalists fail")
+        for key in finalists:
+            table = table.corrected(space.subnet(key), space.layers, self._timing(key).median)
+        if last:
+            table = table.at_most_fastest(self.given.costs.limit(budget) + 1)
+        self.given = self.given.with_latency(table)
+        self.problem = self.given.pruned(self.noise)  # what was dominated need not be so any more
 
     def _sample(self) -> Genes:
         genes = sample_genes(self.supernet.space, self.settings.samples, np.random.default_rng([self.settings.seed, 1]))

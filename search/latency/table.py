@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eqnet.errors import InputError
@@ -21,11 +21,13 @@ class LatencyTable:
 
     Attributes:
         fastest: nanoseconds of the fastest network of the space, measured; what no layer accounts for is part of it.
+        stands: the formats that stand for those of that network, by layer.
         added: by layer and by the format that stands for others, nanoseconds beyond the layer of that network.
         whole: whether networks run as one program on integers.
     """
 
     fastest: int
+    stands: Mapping[str, LayerFormat]
     added: LayerTimes
     whole: bool
 
@@ -58,7 +60,7 @@ class LatencyTable:
             name: {fmt: (time - times[fast[name]]) * above // below for fmt, time in times.items()}
             for name, times in layers.items()
         }
-        return cls(measured[0].median, added, whole)
+        return cls(measured[0].median, fast, added, whole)
 
     def nanoseconds(self, layer: Layer, fmt: LayerFormat) -> int:
         """What ``layer`` adds in format ``fmt``.
@@ -72,6 +74,24 @@ class LatencyTable:
         except KeyError as e:
             raise InputError(f"layer '{layer.name}' was not timed in {fmt}, which is outside the elastic space") from e
 
-    def raised(self, nanoseconds: int) -> LatencyTable:
-        """The table with every network slower by so much."""
-        return replace(self, fastest=self.fastest + nanoseconds)
+    def corrected(self, subnet: Mapping[str, LayerFormat], layers: Sequence[Layer], measured: int) -> LatencyTable:
+        """The table by which ``subnet`` takes at least ``measured`` nanoseconds.
+
+        What is missing is shared among the layers that run other kernels than in the fastest network, whose time stays.
+        """
+        found = {layer.name: stand_in(layer, subnet[layer.name], self.whole) for layer in layers}
+        slower = {name: stand for name, stand in found.items() if stand != self.stands[name]}
+        missing = measured - self.fastest - sum(self.added[name][stand] for name, stand in found.items())
+        if missing <= 0 or not slower:
+            return self
+        share = -(-missing // len(slower))
+        raised = {name: {stand: self.added[name][stand] + share} for name, stand in slower.items()}
+        return replace(self, added={name: {**times, **raised.get(name, {})} for name, times in self.added.items()})
+
+    def at_most_fastest(self, nanoseconds: int) -> LatencyTable:
+        """The table by which every network beyond the kernels of the fastest one takes more than ``nanoseconds``."""
+        added = {
+            name: {stand: 0 if stand == self.stands[name] else max(time, nanoseconds) for stand, time in times.items()}
+            for name, times in self.added.items()
+        }
+        return replace(self, added=added)

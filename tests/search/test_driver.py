@@ -16,9 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from eqnet import BudgetError, InputError, Supernet, Task
+from eqnet.export.targets import load_target
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
 from eqnet.search.driver import Settings, search
+from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.table import LatencyTable
+from eqnet.search.latency.timing import Timing
 from eqnet.search.measure import Judge
 from eqnet.search.result import SearchResult
 from tests.search.small import small_supernet
@@ -171,3 +175,97 @@ def test_a_store_of_another_network_is_refused(supernet: Supernet, task: Task, t
     other = small_supernet(task, "w=2-8:channel:sym a=8:asym edge=none")
     with pytest.raises(InputError, match=r"store\.sqlite"):
         found(other, task, "4bit", store=tmp_path / "store.sqlite")
+
+
+NOISE = 4
+"""Nanoseconds, of every made-up timing."""
+
+
+def nanoseconds(subnet: Any) -> int:
+    """Made up: a microsecond, and ten nanoseconds for each bit beyond 2 of each layer's weight."""
+    return 1000 + 10 * sum(fmt.weight.bits - 2 for fmt in subnet.values())
+
+
+class MadeUpMeter:
+    """Predicts ``nanoseconds``; measures what it is told."""
+
+    machine = "made up"
+
+    def __init__(self, supernet: Supernet, measured: Any) -> None:
+        space = supernet.space
+        stands = {
+            layer.name: list(dict.fromkeys(stand_in(layer, choice, False) for choice in tied.choices))
+            for tied in space.sets
+            for layer in tied.layers
+        }
+        added = {name: {fmt: 10 * (fmt.weight.bits - 2) for fmt in formats} for name, formats in stands.items()}
+        fast = {name: next(fmt for fmt in times if not times[fmt]) for name, times in added.items()}
+        self.table = LatencyTable(1000, fast, added, False)
+        self.measured, self.timed = measured, 0
+
+    def network(self, _: Supernet, subnet: Any) -> Timing:
+        self.timed += 1
+        median = self.measured(subnet)
+        return Timing(median, median - NOISE // 2, median + NOISE // 2)
+
+
+def timed(supernet: Supernet, task: Task, measured: Any, *budgets: str) -> SearchResult:
+    meter: Any = MadeUpMeter(supernet, measured)
+    return found(supernet, task, *budgets, latency=meter, target=load_target("eqnet"))
+
+
+def test_a_latency_that_was_predicted_right_is_met_and_reported(supernet: Supernet, task: Task) -> None:
+    result = timed(supernet, task, nanoseconds, "1.1us")
+    assert result.latency is not None
+    assert result.latency.predicted == result.latency.measured == nanoseconds(result.subnet) / 1e9 <= 1.1e-6
+    assert result.cost.latency == result.latency.predicted
+    assert round(1e9 * (result.latency.high - result.latency.low)) == NOISE
+    assert SearchResult.from_json(result.to_json()) == result
+    loose = timed(supernet, task, nanoseconds, "1s")
+    assert loose.quality.measured < result.quality.measured
+
+
+def test_networks_that_turn_out_slower_are_given_up_until_one_is_fast_enough(supernet: Supernet, task: Task) -> None:
+    def measured(subnet: Any) -> int:
+        return 1000 + 2 * (nanoseconds(subnet) - 1000)
+
+    result = timed(supernet, task, measured, "1.1us", "8bit")
+    assert result.latency is not None
+    assert result.latency.measured == measured(result.subnet) / 1e9 <= (1100 + NOISE) / 1e9
+    assert nanoseconds(result.subnet) > 1000, "it is not all as narrow as can be"
+
+
+def test_in_the_end_the_kernels_of_the_fastest_network_are_taken(supernet: Supernet, task: Task) -> None:
+    def measured(subnet: Any) -> int:
+        return 1000 if nanoseconds(subnet) == 1000 else 5000
+
+    result = timed(supernet, task, measured, "1.1us")
+    assert {fmt.weight.bits for fmt in result.subnet.values()} == {2}
+
+
+def test_a_latency_that_is_never_met_ends_with_what_was_measured(supernet: Supernet, task: Task) -> None:
+    with pytest.raises(BudgetError, match=r"budget '1\.1us' was not met: .* takes 7us .*; ask for at least that"):
+        timed(supernet, task, lambda _: 7000, "1.1us")
+
+
+def test_the_smallest_network_that_is_accurate_and_fast_enough(supernet: Supernet, task: Task) -> None:
+    result = timed(supernet, task, nanoseconds, "4bit", "1.1us", "60%acc")
+    assert result.latency is not None
+    assert result.latency.measured <= 1.1e-6
+    assert result.accuracy.validation >= 0.6
+    assert result.cost.code_bits <= 4
+
+
+def test_a_latency_needs_a_target_whose_engine_is_there(supernet: Supernet, task: Task) -> None:
+    for target in (None, load_target("onnxruntime")):
+        with pytest.raises(BudgetError, match=r"budget '5ms': latency is measured with the engine.*--target eqnet"):
+            found(supernet, task, "5ms", target=target)
+
+
+def test_without_a_budget_of_latency_nothing_is_timed_and_nothing_said(supernet: Supernet, task: Task) -> None:
+    meter: Any = MadeUpMeter(supernet, nanoseconds)
+    result = found(supernet, task, "4bit", latency=meter, target=load_target("eqnet"))
+    assert meter.timed == 0
+    assert result == found(supernet, task, "4bit")
+    assert "latency" not in result.to_json()
+    assert "latency" not in result.to_json()["cost"]

@@ -68,11 +68,20 @@ def test_budgets_of_size_and_latency_that_exclude_each_other_are_refused() -> No
         model.check_feasible([least, Budget.parse("1.005us")])
 
 
-def test_raised_predictions_are_higher_everywhere() -> None:
+def test_a_correction_makes_a_network_as_slow_as_measured_and_leaves_the_fastest() -> None:
     table = fitted(1000, 1070)
-    before, after = CostModel(SPACE, table), CostModel(SPACE, table.raised(7))
-    genes = every_gene(SPACE)
-    assert (after.total("latency", genes) - before.total("latency", genes)).tolist() == [7] * len(genes)
+    slow = {"a": WIDE, "b": NARROW}
+    model = CostModel(SPACE, table.corrected(slow, SPACE.layers, 1101))
+    assert model.cost(slow).latency == pytest.approx(1102e-9), "31 more, shared by two layers, rounded up"
+    assert model.minimum("latency") == 1000e-9
+    assert table.corrected(slow, SPACE.layers, 1070) == table
+    assert table.corrected(FAST, SPACE.layers, 2000) == table
+
+
+def test_at_last_only_the_kernels_of_the_fastest_network_are_within_a_bound() -> None:
+    model = CostModel(SPACE, fitted(1000, 1070).at_most_fastest(5000))
+    within = [genes for genes in every_gene(SPACE) if model.total("latency", genes[None])[0] <= 5000]
+    assert [SPACE.subnet(genes) for genes in within] == [FAST]
 
 
 def test_without_timings_there_is_no_latency() -> None:
