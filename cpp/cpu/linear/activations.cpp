@@ -80,7 +80,7 @@ void quantize_static(const PanelShape& shape, const StaticInput& input, const fl
 }  // namespace
 
 void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-                          std::int64_t rows, std::int64_t padded_rows, Form form, const StaticInput* input,
+                          std::int64_t rows, std::int64_t made, Form form, const StaticInput* input,
                           int threads) {
   const std::int64_t segments = shape.segments();
   const std::int64_t float_stride = shape.padded_cols() + kApart / static_cast<std::int64_t>(sizeof(float));
@@ -88,9 +88,9 @@ void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape,
   const std::int64_t per_row = form == Form::kDigits ? kDigits : 1;
   const bool integers = form != Form::kFloats;
   auto* floats = floats_.get<float>(rows * float_stride);
-  auto* values = values_.get<std::int8_t>(integers ? padded_rows * int8_stride : 0);
-  auto* scale = scales_.get<float>(integers ? padded_rows * segments : 0);
-  auto* sums = sums_.get<std::int32_t>(integers ? padded_rows * segments : 0);
+  auto* values = values_.get<std::int8_t>(integers ? made * int8_stride : 0);
+  auto* scale = scales_.get<float>(integers ? made * segments : 0);
+  auto* sums = sums_.get<std::int32_t>(integers ? made * segments : 0);
 
   parallel_for(rows, rows * shape.cols > kSerial ? threads : 1, [&](std::int64_t row) {
     const float* here = pad_row(shape, x, element, row, floats + row * float_stride);
@@ -111,11 +111,10 @@ void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape,
     }
   });
   if (integers) {
-    const std::int64_t made = rows * per_row;
-    const auto missing = static_cast<std::size_t>(padded_rows - made);
-    std::fill_n(values + made * int8_stride, missing * static_cast<std::size_t>(int8_stride), std::int8_t{0});
-    std::fill_n(scale + made * segments, missing * static_cast<std::size_t>(segments), 0.0f);
-    std::fill_n(sums + made * segments, missing * static_cast<std::size_t>(segments), 0);
+    const std::int64_t used = rows * per_row;
+    std::fill(values + used * int8_stride, values + made * int8_stride, std::int8_t{0});
+    std::fill(scale + used * segments, scale + made * segments, 0.0f);
+    std::fill(sums + used * segments, sums + made * segments, 0);
   }
   int8_rows_ = {values, int8_stride, scale, sums, segments};
   float_rows_ = {floats, float_stride};

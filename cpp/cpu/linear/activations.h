@@ -19,9 +19,9 @@ enum class Form {
 // Prepared rows of one call, in memory of the calling thread. One object serves call after call.
 class Activations {
  public:
-  // `rows` of x; in forms of int8, `padded_rows` are made of them, the last ones 0 where there are more than needed.
+  // `rows` of x; in forms of int8, `made` rows are made of them, the last ones 0 where there are more than needed.
   void prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-               std::int64_t rows, std::int64_t padded_rows, Form form, const StaticInput* input, int threads);
+               std::int64_t rows, std::int64_t made, Form form, const StaticInput* input, int threads);
 
   const Int8Rows& int8_rows() const { return int8_rows_; }
   const FloatRows& float_rows() const { return float_rows_; }

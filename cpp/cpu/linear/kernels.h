@@ -18,6 +18,11 @@ struct Int8Rows {
   const float* scale;                // [rows, segments]
   const std::int32_t* minus_sum;     // [rows, segments]: minus the sum of a segment's values
   std::int64_t segments;
+
+  // The same from a later row on.
+  Int8Rows from(std::int64_t row) const {
+    return {values + row * stride, stride, scale + row * segments, minus_sum + row * segments, segments};
+  }
 };
 
 // Rows of int8 that one row of float32 is the sum of: its digits to the base of 256, the lowest first.
@@ -29,17 +34,13 @@ struct FloatRows {
   std::int64_t stride;  // elements from row to row
 };
 
-// Part of one panel, unpacked: the segments [first, first + count).
-struct Int8Tile {
-  std::uint8_t* codes;    // [steps, 2, 64]: as in a line, but a byte each
-  float* scale;           // [segments, 32]
-  std::int32_t* zeros;    // [segments, 32], or null if symmetric
-};
+// Numbers of rows that `multiply` takes at once.
+constexpr int kTileRows[] = {1, 2, 4, 6};
+constexpr int kTiles = 4;
 
 struct LinearKernels {
   Isa isa;
-  int decode_rows;      // the most rows that `decode` takes
-  int int8_tile_rows;   // the most rows of `gemm_int8`
+  int tiles;            // how many of kTileRows there are kernels for
   int float_tile_rows;  // the most rows of `gemm_float`
 
   // Quantizes one row: values[i] = round(x[i] * 127 / max |x|) over each segment. x, values: [segments * cols], padded.
@@ -51,19 +52,13 @@ struct LinearKernels {
   void (*split)(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
                 std::int64_t stride, float* scale, std::int32_t* minus_sum);
 
-  // sums[m, 32] = x[m] times a panel, for 1, 2, 4 or 8 rows. Indexed by bits and log2(rows).
-  void (*decode[9][4])(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums);
+  // sums[m, 32] = x[m] times a panel, which is unpacked in registers. Indexed by bits and by kTileRows.
+  void (*multiply[9][kTiles])(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums);
 
-  // Unpacks segments of a panel. Indexed by bits.
-  void (*unpack_int8[9])(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
-                         const Int8Tile& tile);
-  // weights as float32 [columns, 32], dequantized.
-  void (*unpack_float[9])(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
-                          float* tile);
+  // Dequantizes the segments [first, first + count) of a panel to [columns, 32]. Indexed by bits.
+  void (*unpack[9])(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile);
 
-  // sums[r, 32] += x[row + r] times a tile, for r < rows of 1 to the tile's most. `first` is the tile's first segment.
-  void (*gemm_int8[17])(const Int8Tile& tile, const PanelShape& shape, std::int64_t first, std::int64_t count,
-                        const Int8Rows& x, std::int64_t row, float* sums);
+  // sums[r, 32] += x[r] times such a tile. Indexed by the number of rows, from 1.
   void (*gemm_float[17])(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums);
 };
 

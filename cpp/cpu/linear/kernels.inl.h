@@ -2,15 +2,20 @@
 // source of its own, compiled with its own flags; everything is internal to that source.
 #pragma once
 
+#if defined(__GNUC__) && !defined(__clang__)
+// Both lengthen the lives of values until the sums of a tile no longer fit into registers.
+#pragma GCC optimize("no-gcse", "no-tree-pre")
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
 #include "kernels.h"
 
-// Loops here are written as lambdas over lambdas; none may be left as a call.
-#define EQNET_FLATTEN __attribute__((flatten))
-#define EQNET_INLINE inline __attribute__((always_inline))
+// Loops here are written as lambdas over lambdas; none may be left as a call, or vectors would go through memory.
+#define EQNET_ALWAYS __attribute__((always_inline))
+#define EQNET_INLINE inline EQNET_ALWAYS
 
 namespace eqnet {
 namespace {
@@ -29,7 +34,7 @@ EQNET_INLINE void unrolled(const Body& body) {
 // body(constant row, constant half) for each row and both halves
 template <int Rows, class Body>
 EQNET_INLINE void each_half(const Body& body) {
-  unrolled<Rows>([&](auto row) { unrolled<2>([&](auto half) { body(row, half); }); });
+  unrolled<Rows>([&](auto row) EQNET_ALWAYS { unrolled<2>([&](auto half) EQNET_ALWAYS { body(row, half); }); });
 }
 
 // The codes of step `Step` of half a block, a byte each; their widths are joined from the planes.
@@ -37,7 +42,7 @@ template <class V, int Bits, int Step>
 EQNET_INLINE typename V::Int step_codes(const std::uint8_t* lines) {
   typename V::Int codes = V::zero();
   int line = 0;
-  unrolled<4>([&](auto i) {
+  unrolled<4>([&](auto i) EQNET_ALWAYS {
     constexpr int kWidth = 8 >> i;  // 8, 4, 2, 1
     constexpr int kBelow = Bits & ~(2 * kWidth - 1);
     // How far up this plane's bits belong: the widths of the planes before it.
@@ -83,7 +88,7 @@ EQNET_INLINE float largest(const float* x, std::int64_t count, float& poison) {
 }
 
 template <class V>
-EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
+void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
                             float* scale, std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
     float poison;
@@ -102,7 +107,7 @@ EQNET_FLATTEN void quantize(const float* x, std::int64_t segments, std::int64_t 
 }
 
 template <class V>
-EQNET_FLATTEN void split(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
+void split(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
                          std::int64_t stride, float* scale, std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
     float poison;
@@ -113,17 +118,17 @@ EQNET_FLATTEN void split(const float* x, std::int64_t segments, std::int64_t seg
     const bool tiny = !(magnitude > 1e-27f && magnitude < INFINITY);
     const float up = tiny ? 0.0f : std::ldexp(1.0f, 30 - exponent);
     typename V::Int sum[kDigits];
-    unrolled<kDigits>([&](auto d) { sum[d] = V::zero(); });
+    unrolled<kDigits>([&](auto d) EQNET_ALWAYS { sum[d] = V::zero(); });
     for (std::int64_t i = 0; i < segment_cols; i += kHalf) {
       auto rest = V::to_int(V::multiply(V::load_float(x + i), V::set_float(up)));
-      unrolled<kDigits>([&](auto d) {
+      unrolled<kDigits>([&](auto d) EQNET_ALWAYS {
         const auto digit = V::low_byte(rest);
         V::store_bytes(values + d * stride + i, digit);
         sum[d] = V::add(sum[d], digit);
         rest = V::drop_byte(rest, digit);
       });
     }
-    unrolled<kDigits>([&](auto d) {
+    unrolled<kDigits>([&](auto d) EQNET_ALWAYS {
       scale[d * segments + s] = (tiny ? 0.0f : std::ldexp(1.0f, exponent - 30 + 8 * d)) + poison;
       minus_sum[d * segments + s] = -V::sum(sum[d]);
     });
@@ -151,9 +156,9 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
   if (shape.half_blocks()) {
     for (std::int64_t block = 0; block < shape.blocks(); ++block, lines += 2 * Bits * kLine) {
       prefetch_ahead<V, 2 * Bits>(lines);
-      unrolled<2>([&](auto part) {
+      unrolled<2>([&](auto part) EQNET_ALWAYS {
         begin(2 * block + part);
-        unrolled<4>([&](auto i) {
+        unrolled<4>([&](auto i) EQNET_ALWAYS {
           constexpr int kIndex = 4 * part + i;
           step(i, 0, step_codes<V, Bits, kIndex>(lines), column);
           step(i, 1, step_codes<V, Bits, kIndex>(lines + kLine), column);
@@ -172,7 +177,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
       begin(segment);
       for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
         prefetch_ahead<V, 2 * Bits>(lines);
-        unrolled<8>([&](auto i) {
+        unrolled<8>([&](auto i) EQNET_ALWAYS {
           step(i, 0, step_codes<V, Bits, i>(lines), column);
           step(i, 1, step_codes<V, Bits, i>(lines + kLine), column);
           column += kStep;
@@ -184,40 +189,40 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
 }
 
 template <class V, int Bits, int Rows>
-EQNET_FLATTEN void decode(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
+void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums) {
   using Int = typename V::Int;
   using Float = typename V::Float;
   constexpr int kChains = Rows >= V::kChains ? 1 : V::kChains / (2 * Rows) > 1 ? V::kChains / (2 * Rows) : 1;
   Int sum[Rows][2][kChains];
   Float total[Rows][2];
-  each_half<Rows>([&](auto m, auto half) { total[m][half] = V::zero_float(); });
+  each_half<Rows>([&](auto m, auto half) EQNET_ALWAYS { total[m][half] = V::zero_float(); });
   walk<V, Bits>(
       weights, panel,
-      [&](std::int64_t segment) {
-        unrolled<Rows>([&](auto m) {
+      [&](std::int64_t segment) EQNET_ALWAYS {
+        unrolled<Rows>([&](auto m) EQNET_ALWAYS {
           // Codes are unsigned: 2^(Bits - 1) times the sum of x is too much if they are symmetric.
           const auto start = weights.zeros == nullptr
                                  ? V::set(x.minus_sum[m * x.segments + segment] * (1 << (Bits - 1)))
                                  : V::zero();
-          unrolled<2>([&](auto half) {
+          unrolled<2>([&](auto half) EQNET_ALWAYS {
             sum[m][half][0] = start;
-            unrolled<kChains - 1>([&](auto c) { sum[m][half][c + 1] = V::zero(); });
+            unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { sum[m][half][c + 1] = V::zero(); });
           });
         });
       },
-      [&](auto i, auto half, Int codes, std::int64_t column) {
-        unrolled<Rows>([&](auto m) {
+      [&](auto i, auto half, Int codes, std::int64_t column) EQNET_ALWAYS {
+        unrolled<Rows>([&](auto m) EQNET_ALWAYS {
           sum[m][half][i % kChains] = V::template dot<(Bits > 7)>(
               sum[m][half][i % kChains], codes, V::broadcast_step(x.values + m * x.stride + column));
         });
       },
-      [&](std::int64_t segment, std::int64_t group) {
-        unrolled<2>([&](auto half) {
+      [&](std::int64_t segment, std::int64_t group) EQNET_ALWAYS {
+        unrolled<2>([&](auto half) EQNET_ALWAYS {
           const auto scale = load_scale<V>(weights.scales, weights.scale_type, group * kPanel + half * kHalf);
-          unrolled<Rows>([&](auto m) {
+          unrolled<Rows>([&](auto m) EQNET_ALWAYS {
             const std::int64_t at = m * x.segments + segment;
             Int all = sum[m][half][0];
-            unrolled<kChains - 1>([&](auto c) { all = V::add(all, sum[m][half][c + 1]); });
+            unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { all = V::add(all, sum[m][half][c + 1]); });
             if (weights.zeros != nullptr) {
               all = V::add_product(all, V::widen(weights.zeros + group * kPanel + half * kHalf), x.minus_sum[at]);
             }
@@ -226,7 +231,7 @@ EQNET_FLATTEN void decode(const Panels& weights, std::int64_t panel, const Int8R
           });
         });
       });
-  each_half<Rows>([&](auto m, auto half) { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
+  each_half<Rows>([&](auto m, auto half) EQNET_ALWAYS { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
 }
 
 // Calls emit(constant step in block, step among all of the part, half, codes) for the segments [first, first + count).
@@ -239,7 +244,7 @@ EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int6
   const std::int64_t blocks = count * steps / kSteps;  // parts are whole blocks
   for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
     prefetch_ahead<V, 2 * Bits>(lines);
-    unrolled<8>([&](auto i) {
+    unrolled<8>([&](auto i) EQNET_ALWAYS {
       emit(block * kSteps + i, 0, step_codes<V, Bits, i>(lines));
       emit(block * kSteps + i, 1, step_codes<V, Bits, i>(lines + kLine));
     });
@@ -247,32 +252,14 @@ EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int6
 }
 
 template <class V, int Bits>
-EQNET_FLATTEN void unpack_int8(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
-                 const Int8Tile& tile) {
-  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) {
-    V::store(tile.codes + (2 * step + half) * kLine, codes);
-  });
-  const std::int64_t first_group = panel * weights.shape.scale_groups();
-  const std::int64_t per_group = weights.shape.group_segments();
-  for (std::int64_t s = 0; s < count; ++s) {
-    const std::int64_t group = first_group + (first + s) / per_group;
-    for (std::int64_t half = 0; half < 2; ++half) {
-      const std::int64_t from = group * kPanel + half * kHalf;
-      V::store_float(tile.scale + s * kPanel + half * kHalf, load_scale<V>(weights.scales, weights.scale_type, from));
-      if (tile.zeros != nullptr) V::store(tile.zeros + s * kPanel + half * kHalf, V::widen(weights.zeros + from));
-    }
-  }
-}
-
-template <class V, int Bits>
-EQNET_FLATTEN void unpack_float(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
+void unpack(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
   using Float = typename V::Float;
   const std::int64_t steps = weights.shape.segment_cols() / kStep;
   const std::int64_t first_group = panel * weights.shape.scale_groups();
   const std::int64_t per_group = weights.shape.group_segments();
-  Float scale[2];
-  Float zeros[2];
-  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) {
+  Float scale[2] = {V::zero_float(), V::zero_float()};
+  Float zeros[2] = {V::zero_float(), V::zero_float()};
+  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) EQNET_ALWAYS {
     if (step % steps == 0) {
       const std::int64_t from = (first_group + (first + step / steps) / per_group) * kPanel + half * kHalf;
       scale[half] = load_scale<V>(weights.scales, weights.scale_type, from);
@@ -281,89 +268,29 @@ EQNET_FLATTEN void unpack_float(const Panels& weights, std::int64_t panel, std::
                         : V::subtract(V::to_float(V::widen(weights.zeros + from)), V::set_float(1 << (Bits - 1)));
     }
     const auto centered = V::template centered<Bits>(codes);
-    unrolled<4>([&](auto t) {
+    unrolled<4>([&](auto t) EQNET_ALWAYS {
       const Float weight = V::multiply(V::subtract(V::template column<Bits, t>(centered), zeros[half]), scale[half]);
       V::store_float(tile + (kStep * step + t) * kPanel + half * kHalf, weight);
     });
   });
 }
 
-template <class V, int Rows, bool Wide, bool Asymmetric>
-EQNET_FLATTEN void gemm_int8_tile(const Int8Tile& tile, const PanelShape& shape,
-                                                          std::int64_t first, std::int64_t count, const Int8Rows& x,
-                                                          std::int64_t row, float* sums) {
-  using Int = typename V::Int;
-  using Float = typename V::Float;
-  const std::int64_t segment_cols = shape.segment_cols();
-  const std::int8_t* values = x.values + row * x.stride + first * segment_cols;
-  const std::uint8_t* codes = tile.codes;
-  Float total[Rows][2];
-  each_half<Rows>([&](auto r, auto half) { total[r][half] = V::load_float(sums + r * kPanel + half * kHalf); });
-  for (std::int64_t s = 0; s < count; ++s) {
-    Int sum[Rows][2];
-    // Codes are unsigned: 2^(bits - 1) times the sum of x is too much if they are symmetric.
-    unrolled<Rows>([&](auto r) {
-      const std::int32_t minus_sum = x.minus_sum[(row + r) * x.segments + first + s];
-      sum[r][0] = sum[r][1] = Asymmetric ? V::zero() : V::set(minus_sum * (1 << (shape.bits - 1)));
-    });
-    for (std::int64_t column = 0; column < segment_cols; column += 4 * kStep) {
-      unrolled<4>([&](auto) {
-        const Int low = V::load(codes);
-        const Int high = V::load(codes + kLine);
-        unrolled<Rows>([&](auto r) {
-          const Int step = V::broadcast_step(values + r * x.stride);
-          sum[r][0] = V::template dot<Wide>(sum[r][0], low, step);
-          sum[r][1] = V::template dot<Wide>(sum[r][1], high, step);
-        });
-        codes += 2 * kLine;
-        values += kStep;
-      });
-    }
-    unrolled<2>([&](auto half) {
-      const Float scale = V::load_float(tile.scale + s * kPanel + half * kHalf);
-      unrolled<Rows>([&](auto r) {
-        const std::int64_t at = (row + r) * x.segments + first + s;
-        Int all = sum[r][half];
-        if constexpr (Asymmetric) {
-          all = V::add_product(all, V::load(tile.zeros + s * kPanel + half * kHalf), x.minus_sum[at]);
-        }
-        total[r][half] =
-            V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])), total[r][half]);
-      });
-    });
-  }
-  each_half<Rows>([&](auto r, auto half) { V::store_float(sums + r * kPanel + half * kHalf, total[r][half]); });
-}
-
 template <class V, int Rows>
-void gemm_int8(const Int8Tile& tile, const PanelShape& shape, std::int64_t first, std::int64_t count,
-               const Int8Rows& x, std::int64_t row, float* sums) {
-  const bool wide = shape.bits > 7;
-  if (tile.zeros != nullptr) {
-    (wide ? gemm_int8_tile<V, Rows, true, true> : gemm_int8_tile<V, Rows, false, true>)(tile, shape, first, count, x,
-                                                                                       row, sums);
-  } else {
-    (wide ? gemm_int8_tile<V, Rows, true, false> : gemm_int8_tile<V, Rows, false, false>)(tile, shape, first, count, x,
-                                                                                         row, sums);
-  }
-}
-
-template <class V, int Rows>
-EQNET_FLATTEN void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums) {
+void gemm_float(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums) {
   using Float = typename V::Float;
   Float sum[Rows][2];
-  each_half<Rows>([&](auto r, auto half) { sum[r][half] = V::zero_float(); });
+  each_half<Rows>([&](auto r, auto half) EQNET_ALWAYS { sum[r][half] = V::zero_float(); });
   for (std::int64_t column = 0; column < cols; ++column, tile += kPanel) {
     const Float low = V::load_float(tile);
     const Float high = V::load_float(tile + kHalf);
-    unrolled<Rows>([&](auto r) {
+    unrolled<Rows>([&](auto r) EQNET_ALWAYS {
       const Float value = V::set_float(x[r * stride + column]);
       sum[r][0] = V::multiply_add(low, value, sum[r][0]);
       sum[r][1] = V::multiply_add(high, value, sum[r][1]);
     });
   }
   // Added as a whole: sums of sums lose less than one long sum.
-  each_half<Rows>([&](auto r, auto half) {
+  each_half<Rows>([&](auto r, auto half) EQNET_ALWAYS {
     float* at = sums + r * kPanel + half * kHalf;
     V::store_float(at, V::add(V::load_float(at), sum[r][half]));
   });
@@ -373,23 +300,16 @@ template <class V>
 constexpr LinearKernels kernel_table(Isa isa) {
   LinearKernels table{};
   table.isa = isa;
-  table.decode_rows = V::kDecodeRows;
-  table.int8_tile_rows = V::kInt8TileRows;
+  table.tiles = V::kTiles;
   table.float_tile_rows = V::kFloatTileRows;
   table.quantize = quantize<V>;
   table.split = split<V>;
-  unrolled<7>([&](auto i) {
+  unrolled<7>([&](auto i) EQNET_ALWAYS {
     constexpr int kBits = i + 2;
-    unrolled<4>([&](auto log_rows) {
-      if constexpr ((1 << log_rows) <= V::kDecodeRows) {
-        table.decode[kBits][log_rows] = decode<V, kBits, (1 << log_rows)>;
-      }
-    });
-    table.unpack_int8[kBits] = unpack_int8<V, kBits>;
-    table.unpack_float[kBits] = unpack_float<V, kBits>;
+    unrolled<V::kTiles>([&](auto tile) EQNET_ALWAYS { table.multiply[kBits][tile] = multiply<V, kBits, kTileRows[tile]>; });
+    table.unpack[kBits] = unpack<V, kBits>;
   });
-  unrolled<V::kInt8TileRows>([&](auto i) { table.gemm_int8[i + 1] = gemm_int8<V, i + 1>; });
-  unrolled<V::kFloatTileRows>([&](auto i) { table.gemm_float[i + 1] = gemm_float<V, i + 1>; });
+  unrolled<V::kFloatTileRows>([&](auto i) EQNET_ALWAYS { table.gemm_float[i + 1] = gemm_float<V, i + 1>; });
   return table;
 }
 

@@ -11,11 +11,12 @@
 namespace eqnet {
 namespace {
 
-constexpr std::int64_t kTaskBytes = 32768;    // of weights, which one thread takes at a time when few rows read them
-constexpr std::int64_t kSerialBytes = 49152;  // of weights, below which a second thread is not worth waking
-constexpr std::int64_t kRowBlock = 256;       // rows whose sums are kept while a part of a panel is unpacked
-constexpr std::int64_t kInt8Cols = 2048;      // columns of a panel unpacked at once: 64 KiB, half of a small L2
-constexpr std::int64_t kFloatCols = 256;      // 32 KiB
+constexpr std::int64_t kTaskBytes = 32768;    // of weights, which one thread takes at a time
+constexpr std::int64_t kSerialBytes = 49152;  // of weights times rows, below which a second thread is not worth waking
+constexpr std::int64_t kRowBlock = 96;        // rows of one task of integers: whole tiles
+constexpr std::int64_t kFloatRowBlock = 240;  // rows of one task of floats, for which a part of a panel is dequantized
+constexpr std::int64_t kFloatCols = 256;      // columns of such a part: 32 KiB
+constexpr std::int64_t kDigitRows = 6;        // up to so many rows of floats are multiplied as digits
 
 const LinearKernels& kernels() {
   static const LinearKernels& best = [&]() -> const LinearKernels& {
@@ -62,90 +63,83 @@ struct Output {
   }
 };
 
-int log2_up(std::int64_t rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1 ? 1 : 0; }
+// Segments of a part of a panel; whole blocks.
+std::int64_t part_segments(const PanelShape& shape) {
+  const std::int64_t count = std::max<std::int64_t>(kFloatCols / shape.segment_cols(), 1);
+  return shape.half_blocks() ? (count + 1) / 2 * 2 : count;
+}
 
-// Few rows: each panel is unpacked in registers. Each row of x is `per_row` rows of int8, whose results are added.
-void decode(const LinearKernels& table, const Panels& weights, const Int8Rows& x, std::int64_t rows,
-            std::int64_t per_row, const Output& output, int threads) {
+// Which of kTileRows the next rows are taken by, when so many are left: all of the most, or as few as hold the rest.
+int next_tile(const LinearKernels& table, std::int64_t left) {
+  int tile = table.tiles - 1;
+  while (tile > 0 && kTileRows[tile - 1] >= left) --tile;
+  return tile;
+}
+
+// Rows that the tiles cover.
+std::int64_t tiled_rows(const LinearKernels& table, std::int64_t rows) {
+  const std::int64_t most = kTileRows[table.tiles - 1];
+  const std::int64_t rest = rows % most;
+  return rows - rest + (rest > 0 ? kTileRows[next_tile(table, rest)] : 0);
+}
+
+// Integers: a panel is unpacked in registers for every few rows, which costs nothing beside their products. Each row of
+// the output is the sum of `parts` rows of x.
+void multiply_integers(const LinearKernels& table, const Panels& weights, const Int8Rows& x, std::int64_t rows,
+                       std::int64_t parts, const Output& output, int threads) {
   const PanelShape& shape = weights.shape;
   const std::int64_t per_task = std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(shape.panel_bytes(), 1));
-  const std::int64_t tasks = (shape.panels() + per_task - 1) / per_task;
-  const auto kernel = table.decode[shape.bits][log2_up(rows * per_row)];
-  parallel_for(tasks, shape.code_bytes() > kSerialBytes ? threads : 1, [&](std::int64_t task) {
-    const std::int64_t end = std::min((task + 1) * per_task, shape.panels());
-    for (std::int64_t panel = task * per_task; panel < end; ++panel) {
-      alignas(64) float sums[8 * kPanel];
-      kernel(weights, panel, x, sums);
-      for (std::int64_t row = 0; row < rows; ++row) {
-        float* first = sums + row * per_row * kPanel;
-        for (std::int64_t part = 1; part < per_row; ++part) {
-          for (std::int64_t i = 0; i < kPanel; ++i) first[i] += first[part * kPanel + i];
-        }
-        output.store(row, panel, first);
+  const std::int64_t panel_tasks = (shape.panels() + per_task - 1) / per_task;
+  const std::int64_t row_tasks = (rows + kRowBlock - 1) / kRowBlock;
+  const bool serial = shape.code_bytes() * rows * parts < kSerialBytes;
+  parallel_for(panel_tasks * row_tasks, serial ? 1 : threads, [&](std::int64_t task) {
+    const std::int64_t first_panel = task / row_tasks * per_task;
+    const std::int64_t first_row = task % row_tasks * kRowBlock;
+    const std::int64_t count = std::min(kRowBlock, rows - first_row);
+    alignas(64) float sums[(kRowBlock * kDigits + kTileRows[kTiles - 1]) * kPanel];
+    for (std::int64_t panel = first_panel; panel < std::min(first_panel + per_task, shape.panels()); ++panel) {
+      for (std::int64_t row = 0; row < count * parts;) {
+        const int tile = next_tile(table, count * parts - row);
+        table.multiply[shape.bits][tile](weights, panel, x.from(first_row * parts + row), sums + row * kPanel);
+        row += kTileRows[tile];
+      }
+      for (std::int64_t row = 0; row < count; ++row) {
+        float* first = sums + row * parts * kPanel;
+        for (std::int64_t i = kPanel; i < parts * kPanel; ++i) first[i % kPanel] += first[i];
+        output.store(first_row + row, panel, first);
       }
     }
   });
 }
 
-// What a thread unpacks into.
-struct TileMemory {
-  Scratch codes, scale, zeros, weights, sums;
-};
-
-// Segments of a part of about `cols` columns; whole blocks.
-std::int64_t part_segments(const PanelShape& shape, std::int64_t cols) {
-  const std::int64_t count = std::max<std::int64_t>(cols / shape.segment_cols(), 1);
-  return shape.half_blocks() ? (count + 1) / 2 * 2 : count;
-}
-
-void multiply_part_int8(const LinearKernels& table, const Panels& weights, std::int64_t panel, std::int64_t first,
-                        std::int64_t count, const Int8Rows& x, std::int64_t row, std::int64_t rows, float* sums,
-                        TileMemory& memory) {
-  const std::int64_t cols = count * weights.shape.segment_cols();
-  const Int8Tile tile{memory.codes.get<std::uint8_t>(cols * kPanel), memory.scale.get<float>(count * kPanel),
-                      weights.zeros != nullptr ? memory.zeros.get<std::int32_t>(count * kPanel) : nullptr};
-  table.unpack_int8[weights.shape.bits](weights, panel, first, count, tile);
-  for (std::int64_t r = 0; r < rows; r += table.int8_tile_rows) {
-    const std::int64_t size = std::min<std::int64_t>(rows - r, table.int8_tile_rows);
-    table.gemm_int8[size](tile, weights.shape, first, count, x, row + r, sums + r * kPanel);
-  }
-}
-
-void multiply_part_float(const LinearKernels& table, const Panels& weights, std::int64_t panel, std::int64_t first,
-                         std::int64_t count, const FloatRows& x, std::int64_t row, std::int64_t rows, float* sums,
-                         TileMemory& memory) {
-  const std::int64_t cols = count * weights.shape.segment_cols();
-  const std::int64_t start = first * weights.shape.segment_cols();
-  auto* tile = memory.weights.get<float>(cols * kPanel);
-  table.unpack_float[weights.shape.bits](weights, panel, first, count, tile);
-  for (std::int64_t r = 0; r < rows; r += table.float_tile_rows) {
-    const std::int64_t size = std::min<std::int64_t>(rows - r, table.float_tile_rows);
-    table.gemm_float[size](tile, cols, x.values + (row + r) * x.stride + start, x.stride, sums + r * kPanel);
-  }
-}
-
-// Many rows: each part of a panel is unpacked into memory of the thread, and read from there for every few rows.
-void prefill(const LinearKernels& table, const Panels& weights, const Activations& x, std::int64_t rows, bool integers,
-             const Output& output, int threads) {
+// Floats: each part of a panel is dequantized into memory of the thread, and read from there for every few rows.
+void multiply_floats(const LinearKernels& table, const Panels& weights, const FloatRows& x, std::int64_t rows,
+                     const Output& output, int threads) {
+  struct Memory {
+    Scratch tile, sums;
+  };
   const PanelShape& shape = weights.shape;
-  const std::int64_t part = part_segments(shape, integers ? kInt8Cols : kFloatCols);
-  const std::int64_t row_blocks = (rows + kRowBlock - 1) / kRowBlock;
-  parallel_for(shape.panels() * row_blocks, threads, [&](std::int64_t task) {
-    static thread_local TileMemory memory;
-    const std::int64_t panel = task / row_blocks;
-    const std::int64_t row = task % row_blocks * kRowBlock;
-    const std::int64_t count = std::min(kRowBlock, rows - row);
+  const std::int64_t part = part_segments(shape);
+  const std::int64_t row_tasks = (rows + kFloatRowBlock - 1) / kFloatRowBlock;
+  parallel_for(shape.panels() * row_tasks, threads, [&](std::int64_t task) {
+    static thread_local Memory memory;
+    const std::int64_t panel = task / row_tasks;
+    const std::int64_t first_row = task % row_tasks * kFloatRowBlock;
+    const std::int64_t count = std::min(kFloatRowBlock, rows - first_row);
+    auto* tile = memory.tile.get<float>(part * shape.segment_cols() * kPanel);
     auto* sums = memory.sums.get<float>(count * kPanel);
-    std::memset(sums, 0, static_cast<std::size_t>(count * kPanel) * sizeof(float));
+    std::fill(sums, sums + count * kPanel, 0.0f);
     for (std::int64_t first = 0; first < shape.segments(); first += part) {
-      const std::int64_t size = std::min(part, shape.segments() - first);
-      if (integers) {
-        multiply_part_int8(table, weights, panel, first, size, x.int8_rows(), row, count, sums, memory);
-      } else {
-        multiply_part_float(table, weights, panel, first, size, x.float_rows(), row, count, sums, memory);
+      const std::int64_t segments = std::min(part, shape.segments() - first);
+      table.unpack[shape.bits](weights, panel, first, segments, tile);
+      const float* values = x.values + first_row * x.stride + first * shape.segment_cols();
+      for (std::int64_t row = 0; row < count; row += table.float_tile_rows) {
+        const std::int64_t size = std::min<std::int64_t>(count - row, table.float_tile_rows);
+        table.gemm_float[size](tile, segments * shape.segment_cols(), values + row * x.stride, x.stride,
+                               sums + row * kPanel);
       }
     }
-    for (std::int64_t r = 0; r < count; ++r) output.store(row + r, panel, sums + r * kPanel);
+    for (std::int64_t row = 0; row < count; ++row) output.store(first_row + row, panel, sums + row * kPanel);
   });
 }
 
@@ -162,31 +156,29 @@ void linear(const Panels& weights, const void* x, void* y, Element element, std:
     output.correction_scale = -input->scale * static_cast<float>(input->zero_point - static_offset(*input));
   }
   if (rows == 0 || weights.shape.rows == 0) return;
-  const std::int64_t per_row = compute == Compute::kFloat ? kDigits : 1;
-  const bool few = rows * per_row <= table.decode_rows;
+  if (compute == Compute::kFloat && rows > kDigitRows) {
+    activations.prepare(table, weights.shape, x, element, rows, rows, Form::kFloats, nullptr, threads);
+    multiply_floats(table, weights, activations.float_rows(), rows, output, threads);
+    return;
+  }
   const Form form = compute == Compute::kInt8     ? Form::kInt8
                     : compute == Compute::kStatic ? Form::kStatic
-                    : few                         ? Form::kDigits
-                                                  : Form::kFloats;
-  const std::int64_t made = few ? std::int64_t{1} << log2_up(rows * per_row) : rows;
-  activations.prepare(table, weights.shape, x, element, rows, made, form, input, threads);
-  if (few) {
-    decode(table, weights, activations.int8_rows(), rows, per_row, output, threads);
-  } else {
-    prefill(table, weights, activations, rows, form != Form::kFloats, output, threads);
-  }
+                                                  : Form::kDigits;
+  const std::int64_t parts = form == Form::kDigits ? kDigits : 1;
+  activations.prepare(table, weights.shape, x, element, rows, tiled_rows(table, rows * parts), form, input, threads);
+  multiply_integers(table, weights, activations.int8_rows(), rows, parts, output, threads);
 }
 
 void dequantize_panels(const Panels& weights, float* out, int threads) {
   const LinearKernels& table = kernels();
   const PanelShape& shape = weights.shape;
-  const std::int64_t part = part_segments(shape, kFloatCols);
+  const std::int64_t part = part_segments(shape);
   parallel_for(shape.panels(), threads, [&](std::int64_t panel) {
     static thread_local Scratch memory;
     const std::int64_t rows = std::min(kPanel, shape.rows - panel * kPanel);
     auto* tile = memory.get<float>(shape.padded_cols() * kPanel);
     for (std::int64_t first = 0; first < shape.segments(); first += part) {
-      table.unpack_float[shape.bits](weights, panel, first, std::min(part, shape.segments() - first),
+      table.unpack[shape.bits](weights, panel, first, std::min(part, shape.segments() - first),
                                      tile + first * shape.segment_cols() * kPanel);
     }
     for (std::int64_t group = 0; group < shape.groups(); ++group) {

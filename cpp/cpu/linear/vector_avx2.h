@@ -17,8 +17,7 @@ struct Avx2 {
   };
 
   // 16 registers hold the sums of few rows.
-  static constexpr int kDecodeRows = 4;
-  static constexpr int kInt8TileRows = 2;
+  static constexpr int kTiles = 2;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
 

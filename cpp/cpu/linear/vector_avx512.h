@@ -12,8 +12,7 @@ struct Avx512 {
   using Int = __m512i;
   using Float = __m512;
 
-  static constexpr int kDecodeRows = 8;
-  static constexpr int kInt8TileRows = 6;
+  static constexpr int kTiles = 4;
   static constexpr int kFloatTileRows = 12;
   static constexpr int kChains = 4;  // independent sums that hide the latency of a dot product
 

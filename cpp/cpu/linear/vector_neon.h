@@ -16,8 +16,7 @@ struct Neon {
     float32x4_t part[4];
   };
 
-  static constexpr int kDecodeRows = 4;
-  static constexpr int kInt8TileRows = 2;
+  static constexpr int kTiles = 2;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
 

@@ -16,8 +16,7 @@ struct Portable {
     float lane[16];
   };
 
-  static constexpr int kDecodeRows = 4;
-  static constexpr int kInt8TileRows = 1;
+  static constexpr int kTiles = 1;
   static constexpr int kFloatTileRows = 1;
   static constexpr int kChains = 1;
 
