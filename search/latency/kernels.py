@@ -1,18 +1,24 @@
-"""What the time of a layer depends on, and layers that stand for all that take the same time."""
+"""What the time of a layer depends on, and layers and networks that take the same time as all that they stand for."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from torch import nn
 
 from eqnet.formats import MAX_BITS, Format, Granularity, LayerFormat
 from eqnet.layers import Elastic
-from eqnet.packed.layers import PACKED, InputRange, PackedLayer
+from eqnet.packed.layers import PACKED, ChannelAffine, InputRange, PackedLayer
+from eqnet.packed.layers.norm import into_identity, scale_and_shift
+from eqnet.packed.model import PackedModel
 from eqnet.packed.planes import plane_bytes
+from eqnet.packed.record import Record
 from eqnet.packed.tensor import PackedTensor
 from eqnet.space import Layer
+from eqnet.supernet import Supernet
+from eqnet.tracing import is_affine
 
 _SCALES = {16: torch.float16, 32: torch.float32}
 """Types of scales by their bits."""
@@ -59,15 +65,47 @@ def packed_layer(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: i
         fmt: of the weight as it is stored, and of the input.
         scale_bits: of the weight's scales.
     """
-    own = [*elastic.parameters(), *elastic.buffers(), elastic.weight_quantizer, elastic.input_quantizer]
-    twin: nn.Module = copy.deepcopy(elastic, {id(part): part for part in own if part is not None})
+    twin: Elastic = copy.deepcopy(elastic, _shared(elastic))
+    return _convert(twin, layer, fmt, scale_bits)
+
+
+def packed_network(supernet: Supernet, subnet: Mapping[str, LayerFormat]) -> PackedModel:
+    """A packed model like that of ``subnet``, of random codes on the CPU, for a supernet that has no ranges yet.
+
+    Args:
+        supernet: left as it is.
+        subnet: one of its.
+    """
+    shared = {key: part for elastic in supernet.elastic.values() for key, part in _shared(elastic).items()}
+    model = copy.deepcopy(supernet.model, shared)
+    space = supernet.space
+    for layer in space.layers:
+        elastic, fmt = model.get_submodule(layer.name), subnet[layer.name]
+        assert isinstance(elastic, Elastic)
+        _convert(elastic, layer, replace(fmt, weight=layer.stored_format(fmt.weight)), space.scale_bits)
+    for name, module in list(model.named_modules()):
+        if name in supernet.folded:
+            into_identity(module)
+        elif is_affine(module):
+            scale, shift = scale_and_shift(module)
+            ChannelAffine.convert(module, scale.float(), shift.float())
+    return PackedModel(model, Record({})).to("cpu")
+
+
+def _shared(elastic: Elastic) -> dict[int, object]:
+    """What a copy of the layer need not copy, as it is to be packed."""
+    parts = [*elastic.parameters(), *elastic.buffers(), elastic.weight_quantizer, elastic.input_quantizer]
+    return {id(part): part for part in parts if part is not None}
+
+
+def _convert(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int) -> PackedLayer:
     weight = _random_weight(fmt.weight, layer.rows, layer.cols, _SCALES[scale_bits])
     bias = torch.zeros(layer.rows) if layer.has_bias else None
     range_ = None
     if fmt.activation is not None:
         middle = (fmt.activation.qmin + fmt.activation.qmax + 1) // 2
         range_ = InputRange(fmt.activation, torch.tensor([1 / 32]), torch.tensor([middle], dtype=torch.int16))
-    return PACKED[type(elastic)].convert(twin, layer.name, weight, bias, range_)
+    return PACKED[type(elastic)].convert(elastic, layer.name, weight, bias, range_)
 
 
 def _random_weight(fmt: Format, rows: int, cols: int, scales: torch.dtype) -> PackedTensor:
@@ -77,6 +115,7 @@ def _random_weight(fmt: Format, rows: int, cols: int, scales: torch.dtype) -> Pa
         return torch.randint(0, 256, (plane_bytes(count, fmt.bits),), generator=generator, dtype=torch.uint8)
 
     shape = fmt.scale_shape(rows, cols)
-    scale = (torch.rand(shape, generator=generator) + 0.5) / (1 << fmt.bits)
+    # What such layers compute is about as large as what they are given, so that nothing overflows in deep networks.
+    scale = (torch.rand(shape, generator=generator) + 0.5) / (1 << fmt.bits) / max(cols, 1) ** 0.5
     zeros = None if fmt.symmetric else codes(shape[0] * shape[1])
     return PackedTensor(fmt, rows, cols, codes(rows * cols), scale.to(scales), zeros)

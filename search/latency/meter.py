@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from eqnet.packed.model import PackedModel
 from eqnet.packed.packing import pack
 from eqnet.packed.record import Record
 from eqnet.runtime import UnsupportedError, compile
-from eqnet.search.latency.kernels import packed_layer, stand_in
+from eqnet.search.latency.kernels import packed_layer, packed_network, stand_in
 from eqnet.search.latency.machine import machine
 from eqnet.search.latency.table import LatencyTable
 from eqnet.search.latency.timing import Timing, Timings
@@ -92,13 +91,11 @@ class LatencyMeter:
             supernet: calibrated; its weights play no part.
             subnet: one of its.
         """
-        return self._networks(supernet, [subnet], self.table.whole)[0]
+        return self._networks(supernet, [subnet], self.table.whole, pack)[0]
 
     def _table(self, supernet: Supernet) -> LatencyTable:
-        calibrated = copy.deepcopy(supernet).to("cpu")
-        calibrated.calibrate([self._example])  # times do not depend on ranges, but a network has to have some
-        space = calibrated.space
-        some = pack(calibrated, space.subnet([0] * len(space.sets)))
+        space = supernet.space
+        some = packed_network(supernet, space.subnet([0] * len(space.sets)))
         # Where some layers can stay in floating point, most networks are no programs on integers.
         whole = engine_for(some, self._example).whole and all(
             choice.activation is not None for tied in space.sets for choice in tied.choices
@@ -113,12 +110,12 @@ class LatencyMeter:
         layers = {}
         for done, layer in enumerate(space.layers):
             self._report("Timing layers", done, len(space.layers))
-            elastic, calls = calibrated.elastic[layer.name], inputs.get(layer.name, [])
+            elastic, calls = supernet.elastic[layer.name], inputs.get(layer.name, [])
             timed = self._layer(elastic, layer, formats[layer.name], calls, whole, share, space.scale_bits)
             layers[layer.name] = dict(zip(formats[layer.name], timed, strict=True))
         self._report("Timing layers", len(space.layers), len(space.layers))
         ends = [_extreme(space, layers, whole, pick) for pick in (min, max)]
-        fast, slow = self._networks(calibrated, ends, whole)
+        fast, slow = self._networks(supernet, ends, whole, packed_network)
         stands = [_stand_ins(space, subnet, whole) for subnet in ends]
         return LatencyTable.fitted(layers, (stands[0], stands[1]), (fast, slow), whole)
 
@@ -148,11 +145,13 @@ class LatencyMeter:
             totals = [total + self._known(key).median for total, key in zip(totals, keys, strict=True)]
         return totals
 
-    def _networks(self, supernet: Supernet, subnets: Sequence[Formats], whole: bool) -> list[Timing]:
+    def _networks(
+        self, supernet: Supernet, subnets: Sequence[Formats], whole: bool, make: Callable[..., PackedModel]
+    ) -> list[Timing]:
         keys = [self._key(supernet, _stand_ins(supernet.space, subnet, whole)) for subnet in subnets]
         missing = {key: subnet for key, subnet in zip(keys, subnets) if self._timings.get(key) is None}
         if missing:
-            engines = [engine_for(pack(supernet, subnet).to("cpu"), self._example) for subnet in missing.values()]
+            engines = [engine_for(make(supernet, subnet).to("cpu"), self._example) for subnet in missing.values()]
             calls: list[Call] = [lambda run=engine.run: run(self._example) for engine in engines]  # type: ignore[misc]
             rounds = []
             for done in range(ROUNDS):

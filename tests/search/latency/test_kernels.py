@@ -9,7 +9,7 @@ from torch import nn
 import eqnet
 from eqnet import Choices, Format, LayerFormat
 from eqnet.packed.layers import PackedConv2d, PackedLinear
-from eqnet.search.latency.kernels import packed_layer, stand_in
+from eqnet.search.latency.kernels import packed_layer, packed_network, stand_in
 from eqnet.space import Layer
 
 CONV = Layer("conv", "Conv2d", rows=4, cols=27, macs=1, inputs=1, has_bias=True, folded=True)
@@ -66,3 +66,23 @@ def test_a_layer_to_be_timed_is_as_the_packed_one_and_leaves_the_elastic_one(tex
     assert linear.scale.dtype == torch.float16
     assert made.fingerprint() == before
     assert not any(isinstance(module, PackedConv2d) for module in made.modules())
+
+
+def test_a_network_to_be_timed_is_built_as_the_packed_one_without_ranges() -> None:
+    model = nn.Sequential(
+        nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 5)
+    ).eval()
+    x = torch.randn(2, 3, 8, 8)
+    made = eqnet.elasticize(model, Choices.parse("w=2-8:tensor:sym,asym a=8 edge=none"), x)
+    subnet, before = made.space.subnet([3, 5]), made.fingerprint()
+    random = packed_network(made, subnet)
+    assert made.fingerprint() == before
+    assert random(x).shape == (2, 5)
+    assert random(x).isfinite().all()
+    made.calibrate([x])
+    real = eqnet.pack(made, subnet)
+    assert [type(module) for module in random.model] == [type(module) for module in real.model]
+    assert random.nbytes == real.nbytes
+    assert {n: layer.weight_format for n, layer in random.layers.items()} == {
+        n: layer.weight_format for n, layer in real.layers.items()
+    }
