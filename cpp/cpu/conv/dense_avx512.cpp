@@ -1,3 +1,4 @@
+#include <cstring>
 #include <utility>
 
 #include "finish_avx512.h"
@@ -7,7 +8,9 @@ namespace eqnet::conv {
 namespace {
 
 inline __m512i four_inputs(const std::uint8_t* at) {
-  return _mm512_set1_epi32(*reinterpret_cast<const int __attribute__((may_alias, aligned(1)))*>(at));
+  int bytes;
+  std::memcpy(&bytes, at, sizeof bytes);
+  return _mm512_set1_epi32(bytes);
 }
 
 // The sum of a pixel's inputs in one segment.
