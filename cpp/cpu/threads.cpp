@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -66,14 +67,18 @@ class Pool {
  private:
   void grow(int helpers) {
     for (; workers_ < helpers; ++workers_) {
-      std::thread([this, seen = epoch_.load()]() mutable {
-        for (;;) {
-          await(seen);
-          inside_.fetch_add(1);
-          if (open_.load() && seats_.fetch_sub(1) > 0) work();
-          inside_.fetch_sub(1);
-        }
-      }).detach();
+      try {
+        std::thread([this, seen = epoch_.load()]() mutable {
+          for (;;) {
+            await(seen);
+            inside_.fetch_add(1);
+            if (open_.load() && seats_.fetch_sub(1) > 0) work();
+            inside_.fetch_sub(1);
+          }
+        }).detach();
+      } catch (const std::system_error&) {
+        return;  // the system has no thread to give: those that are there do the work
+      }
     }
   }
 
