@@ -243,7 +243,7 @@ class CostModel:
             limit = self.limit(budget)
             least = sum(int(table.min()) for table in self.tables[budget.metric])
             if least > limit:
-                raise self._refusal(budget, least, ": the smallest network of this space has")
+                raise self._refusal(budget, least, f": the {_least(budget)} of this space has")
         for i in range(1, len(bounds)):
             self._check_together(bounds[:i], bounds[i])
 
@@ -256,16 +256,19 @@ class CostModel:
         assert nearest is not None, "the budgets before the last one were found to be feasible"
         least = int(self.total(last.metric, nearest.genes[None])[0])
         given = " and ".join(f"'{budget}'" for budget in before)
-        raise self._refusal(last, least, f" together with {given}: the smallest network within {given} has")
+        raise self._refusal(last, least, f" together with {given}: the {_least(last)} within {given} has")
 
     def _refusal(self, budget: Budget, least: int, context: str) -> BudgetError:
         value = Fraction(least, self.denominators[budget.metric])
-        shown = f"{least:,}" if self.denominators[budget.metric] == 1 else f"{float(value):.4g}"
-        if budget.unit.factor < 1:  # one that people hardly see in the unit of the metric
-            shown = f"{budget.unit.spell(value)} of"
+        name = METRICS[budget.metric]
+        if budget.unit.factor < 1:  # people hardly see it in the unit of the metric
+            shown = f"a {name} of {budget.unit.spell(value)}"
+        elif self.denominators[budget.metric] == 1:
+            shown = f"{least:,} {name}"
+        else:
+            shown = f"{float(value):.4g} {name}"
         return BudgetError(
-            f"budget '{budget}' cannot be met{context} {shown} {METRICS[budget.metric]}; "
-            f"ask for at least {budget.unit.spell(value)}"
+            f"budget '{budget}' cannot be met{context} {shown}; ask for at least {budget.unit.spell(value)}"
         )
 
     def _extreme(self, metric: str, pick: Callable[[Ints], Any]) -> float:
@@ -277,3 +280,7 @@ class CostModel:
         if odd:
             raise InputError(f"the subnet and the space disagree on these layers: {', '.join(odd)}")
         return subnet
+
+
+def _least(budget: Budget) -> str:
+    return "fastest network" if budget.metric == "latency" else "smallest network"

@@ -55,7 +55,9 @@ def test_limits_are_whole_nanoseconds_and_the_nearest_feasible_budget_is_named()
     model = CostModel(SPACE, fitted(1_234_567, 1_234_637))
     assert model.limit(Budget.parse("1.2345679ms")) == 1_234_567
     model.check_feasible([Budget.parse("1.3ms")])
-    with pytest.raises(BudgetError, match=r"has 1234\.57us of latency; ask for at least 1234\.57us"):
+    with pytest.raises(
+        BudgetError, match=r"the fastest network of this space has a latency of 1234\.57us; ask for at least 1234\.57us"
+    ):
         model.check_feasible([Budget.parse("1200us")])
     model.check_feasible([Budget.parse("1234.57us")])
 
