@@ -5,17 +5,39 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test fuzz lint clean
+.PHONY: search test sanitize test-neon fuzz lint clean
 
 search: $(INSTALLED)
 	$(BIN)/eqnet search --budget 4bit
 
-test: $(INSTALLED)
+test: $(INSTALLED) sanitize
 	$(BIN)/python -W error -c "import eqnet, eqnet.search, eqnet.export"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
+
+# The kernels under the address, undefined-behaviour and thread sanitizers.
+CXX_TESTS := build/tests
+sanitize:
+	@command -v cmake >/dev/null || { echo "CMake is missing; on Debian: apt-get install cmake" >&2; exit 1; }
+	@mkdir -p $(CXX_TESTS)
+	@echo 'int main() {}' | c++ -x c++ - -fsanitize=address,undefined -o $(CXX_TESTS)/probe && \
+		echo 'int main() {}' | c++ -x c++ - -fsanitize=thread -o $(CXX_TESTS)/probe || \
+		{ echo "c++ has no sanitizers (libasan, libubsan, libtsan); on Debian: apt-get install g++" >&2; exit 1; }
+	cmake -S tests/cpp -B $(CXX_TESTS)/sanitize -DSANITIZE=ON >/dev/null
+	cmake --build $(CXX_TESTS)/sanitize -j 2
+	cd $(CXX_TESTS)/sanitize && ctest --output-on-failure
+
+# The kernels for ARM, run by an emulator.
+ARM := aarch64-linux-gnu
+test-neon:
+	@command -v cmake >/dev/null && command -v $(ARM)-g++ >/dev/null && command -v qemu-aarch64 >/dev/null || \
+		{ echo "A compiler for ARM or its emulator is missing; on Debian: apt-get install cmake g++-$(ARM) qemu-user" >&2; exit 1; }
+	cmake -S tests/cpp -B $(CXX_TESTS)/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+		-DCMAKE_CXX_COMPILER=$(ARM)-g++ "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/$(ARM)" >/dev/null
+	cmake --build $(CXX_TESTS)/neon -j 2
+	cd $(CXX_TESTS)/neon && ctest --output-on-failure
 
 # Damages artifacts and packed tensors; what it finds, it says how to see again.
 FUZZ_SECONDS ?= 600
