@@ -80,8 +80,7 @@ void quantize_static(const PanelShape& shape, const StaticInput& input, const fl
 }  // namespace
 
 void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-                          std::int64_t rows, std::int64_t made, Form form, const StaticInput* input,
-                          int threads) {
+                          std::int64_t rows, std::int64_t made, Form form, const StaticInput* input, int threads) {
   const std::int64_t segments = shape.segments();
   const std::int64_t float_stride = shape.padded_cols() + kApart / static_cast<std::int64_t>(sizeof(float));
   const std::int64_t int8_stride = shape.padded_cols() + kApart;

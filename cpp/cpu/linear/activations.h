@@ -20,8 +20,8 @@ enum class Form {
 class Activations {
  public:
   // `rows` of x; in forms of int8, `made` rows are made of them, the last ones 0 where there are more than needed.
-  void prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
-               std::int64_t rows, std::int64_t made, Form form, const StaticInput* input, int threads);
+  void prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element, std::int64_t rows,
+               std::int64_t made, Form form, const StaticInput* input, int threads);
 
   const Int8Rows& int8_rows() const { return int8_rows_; }
   const FloatRows& float_rows() const { return float_rows_; }

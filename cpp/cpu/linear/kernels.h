@@ -13,10 +13,10 @@ namespace eqnet {
 //
 //     x[m, column of segment s] = scale[m, s] * values[m, column]
 struct Int8Rows {
-  const std::int8_t* values;         // [rows, stride]
-  std::int64_t stride;               // bytes from row to row
-  const float* scale;                // [rows, segments]
-  const std::int32_t* minus_sum;     // [rows, segments]: minus the sum of a segment's values
+  const std::int8_t* values;      // [rows, stride]
+  std::int64_t stride;            // bytes from row to row
+  const float* scale;             // [rows, segments]
+  const std::int32_t* minus_sum;  // [rows, segments]: minus the sum of a segment's values
   std::int64_t segments;
 
   // The same from a later row on.
@@ -41,14 +41,15 @@ constexpr int kTiles = 4;
 struct LinearKernels {
   Isa isa;
   int tiles;            // how many of kTileRows there are kernels for
+  int digit_rows;       // up to how many rows of floats are faster as digits
   int float_tile_rows;  // the most rows of `gemm_float`
 
   // Quantizes one row: values[i] = round(x[i] * 127 / max |x|) over each segment. x, values: [segments * cols], padded.
   void (*quantize)(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
                    std::int32_t* minus_sum);
 
-  // Splits one row into kDigits rows, `stride` bytes apart, whose sum it is, but for what lies 2^-31 below the largest of
-  // a segment. scale, minus_sum: [kDigits, segments].
+  // Splits one row into kDigits rows, `stride` bytes apart, whose sum it is, but for what lies 2^-31 below the largest
+  // of a segment. scale, minus_sum: [kDigits, segments].
   void (*split)(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
                 std::int64_t stride, float* scale, std::int32_t* minus_sum);
 

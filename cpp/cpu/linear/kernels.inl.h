@@ -73,7 +73,8 @@ inline typename V::Float load_scale(const void* scales, ScaleType type, std::int
   }
 }
 
-// The largest magnitude of a segment; `poison` is 0, but NaN if any x is NaN or infinite, which integers could not tell.
+// The largest magnitude of a segment. `poison` is 0, but NaN if any x is NaN or infinite, which integers could not
+// tell.
 template <class V>
 EQNET_INLINE float largest(const float* x, std::int64_t count, float& poison) {
   auto most = V::zero_float();
@@ -88,8 +89,8 @@ EQNET_INLINE float largest(const float* x, std::int64_t count, float& poison) {
 }
 
 template <class V>
-void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
-                            float* scale, std::int32_t* minus_sum) {
+void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, float* scale,
+              std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
     float poison;
     const float magnitude = largest<V>(x, segment_cols, poison);
@@ -107,8 +108,8 @@ void quantize(const float* x, std::int64_t segments, std::int64_t segment_cols, 
 }
 
 template <class V>
-void split(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values,
-                         std::int64_t stride, float* scale, std::int32_t* minus_sum) {
+void split(const float* x, std::int64_t segments, std::int64_t segment_cols, std::int8_t* values, std::int64_t stride,
+           float* scale, std::int32_t* minus_sum) {
   for (std::int64_t s = 0; s < segments; ++s, x += segment_cols, values += segment_cols) {
     float poison;
     int exponent = 0;
@@ -144,11 +145,11 @@ EQNET_INLINE void prefetch_ahead(const std::uint8_t* lines) {
   for (int i = 0; i < Lines; ++i) V::prefetch(lines + kAhead + i * kLine);
 }
 
-// Walks one panel segment by segment: begin(), then step(constant step, half, codes, column) for each step and half, then
-// end(segment, scale group).
+// Walks one panel segment by segment: begin(segment), then step(constant step, half, codes, column) for each step and
+// half, then end(segment, scale group).
 template <class V, int Bits, class Begin, class Step, class End>
-EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& begin,
-                                                const Step& step, const End& end) {
+EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& begin, const Step& step,
+                       const End& end) {
   const PanelShape& shape = weights.shape;
   const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes();
   const std::int64_t first_group = panel * shape.scale_groups();
@@ -201,9 +202,8 @@ void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, floa
       [&](std::int64_t segment) EQNET_ALWAYS {
         unrolled<Rows>([&](auto m) EQNET_ALWAYS {
           // Codes are unsigned: 2^(Bits - 1) times the sum of x is too much if they are symmetric.
-          const auto start = weights.zeros == nullptr
-                                 ? V::set(x.minus_sum[m * x.segments + segment] * (1 << (Bits - 1)))
-                                 : V::zero();
+          const auto start =
+              weights.zeros == nullptr ? V::set(x.minus_sum[m * x.segments + segment] * (1 << (Bits - 1))) : V::zero();
           unrolled<2>([&](auto half) EQNET_ALWAYS {
             sum[m][half][0] = start;
             unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { sum[m][half][c + 1] = V::zero(); });
@@ -212,8 +212,8 @@ void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, floa
       },
       [&](auto i, auto half, Int codes, std::int64_t column) EQNET_ALWAYS {
         unrolled<Rows>([&](auto m) EQNET_ALWAYS {
-          sum[m][half][i % kChains] = V::template dot<(Bits > 7)>(
-              sum[m][half][i % kChains], codes, V::broadcast_step(x.values + m * x.stride + column));
+          sum[m][half][i % kChains] = V::template dot<(Bits > 7)>(sum[m][half][i % kChains], codes,
+                                                                  V::broadcast_step(x.values + m * x.stride + column));
         });
       },
       [&](std::int64_t segment, std::int64_t group) EQNET_ALWAYS {
@@ -226,21 +226,23 @@ void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, floa
             if (weights.zeros != nullptr) {
               all = V::add_product(all, V::widen(weights.zeros + group * kPanel + half * kHalf), x.minus_sum[at]);
             }
-            total[m][half] = V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])),
-                                             total[m][half]);
+            total[m][half] =
+                V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])), total[m][half]);
           });
         });
       });
-  each_half<Rows>([&](auto m, auto half) EQNET_ALWAYS { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
+  each_half<Rows>([&](auto m, auto half)
+                      EQNET_ALWAYS { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
 }
 
 // Calls emit(constant step in block, step among all of the part, half, codes) for the segments [first, first + count).
 template <class V, int Bits, class Emit>
-EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int64_t first,
-                                                     std::int64_t count, const Emit& emit) {
+EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
+                            const Emit& emit) {
   const PanelShape& shape = weights.shape;
   const std::int64_t steps = shape.segment_cols() / kStep;
-  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes() + first * steps / kSteps * shape.block_bytes();
+  const std::int64_t skipped = first * steps / kSteps * shape.block_bytes();
+  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes() + skipped;
   const std::int64_t blocks = count * steps / kSteps;  // parts are whole blocks
   for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
     prefetch_ahead<V, 2 * Bits>(lines);
@@ -259,7 +261,7 @@ void unpack(const Panels& weights, std::int64_t panel, std::int64_t first, std::
   const std::int64_t per_group = weights.shape.group_segments();
   Float scale[2] = {V::zero_float(), V::zero_float()};
   Float zeros[2] = {V::zero_float(), V::zero_float()};
-  each_step<V, Bits>(weights, panel, first, count, [&](std::int64_t step, int half, typename V::Int codes) EQNET_ALWAYS {
+  const auto emit = [&](std::int64_t step, int half, typename V::Int codes) EQNET_ALWAYS {
     if (step % steps == 0) {
       const std::int64_t from = (first_group + (first + step / steps) / per_group) * kPanel + half * kHalf;
       scale[half] = load_scale<V>(weights.scales, weights.scale_type, from);
@@ -272,7 +274,8 @@ void unpack(const Panels& weights, std::int64_t panel, std::int64_t first, std::
       const Float weight = V::multiply(V::subtract(V::template column<Bits, t>(centered), zeros[half]), scale[half]);
       V::store_float(tile + (kStep * step + t) * kPanel + half * kHalf, weight);
     });
-  });
+  };
+  each_step<V, Bits>(weights, panel, first, count, emit);
 }
 
 template <class V, int Rows>
@@ -301,12 +304,14 @@ constexpr LinearKernels kernel_table(Isa isa) {
   LinearKernels table{};
   table.isa = isa;
   table.tiles = V::kTiles;
+  table.digit_rows = V::kDigitRows;
   table.float_tile_rows = V::kFloatTileRows;
   table.quantize = quantize<V>;
   table.split = split<V>;
   unrolled<7>([&](auto i) EQNET_ALWAYS {
     constexpr int kBits = i + 2;
-    unrolled<V::kTiles>([&](auto tile) EQNET_ALWAYS { table.multiply[kBits][tile] = multiply<V, kBits, kTileRows[tile]>; });
+    unrolled<V::kTiles>([&](auto tile)
+                            EQNET_ALWAYS { table.multiply[kBits][tile] = multiply<V, kBits, kTileRows[tile]>; });
     table.unpack[kBits] = unpack<V, kBits>;
   });
   unrolled<V::kFloatTileRows>([&](auto i) EQNET_ALWAYS { table.gemm_float[i + 1] = gemm_float<V, i + 1>; });

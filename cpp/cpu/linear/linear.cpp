@@ -16,7 +16,6 @@ constexpr std::int64_t kSerialBytes = 49152;  // of weights times rows, below wh
 constexpr std::int64_t kRowBlock = 96;        // rows of one task of integers: whole tiles
 constexpr std::int64_t kFloatRowBlock = 240;  // rows of one task of floats, for which a part of a panel is dequantized
 constexpr std::int64_t kFloatCols = 256;      // columns of such a part: 32 KiB
-constexpr std::int64_t kDigitRows = 6;        // up to so many rows of floats are multiplied as digits
 
 const LinearKernels& kernels() {
   static const LinearKernels& best = [&]() -> const LinearKernels& {
@@ -156,7 +155,7 @@ void linear(const Panels& weights, const void* x, void* y, Element element, std:
     output.correction_scale = -input->scale * static_cast<float>(input->zero_point - static_offset(*input));
   }
   if (rows == 0 || weights.shape.rows == 0) return;
-  if (compute == Compute::kFloat && rows > kDigitRows) {
+  if (compute == Compute::kFloat && rows > table.digit_rows) {
     activations.prepare(table, weights.shape, x, element, rows, rows, Form::kFloats, nullptr, threads);
     multiply_floats(table, weights, activations.float_rows(), rows, output, threads);
     return;
@@ -179,7 +178,7 @@ void dequantize_panels(const Panels& weights, float* out, int threads) {
     auto* tile = memory.get<float>(shape.padded_cols() * kPanel);
     for (std::int64_t first = 0; first < shape.segments(); first += part) {
       table.unpack[shape.bits](weights, panel, first, std::min(part, shape.segments() - first),
-                                     tile + first * shape.segment_cols() * kPanel);
+                               tile + first * shape.segment_cols() * kPanel);
     }
     for (std::int64_t group = 0; group < shape.groups(); ++group) {
       const std::int64_t column = group * shape.group_size;

@@ -18,6 +18,7 @@ struct Avx2 {
 
   // 16 registers hold the sums of few rows.
   static constexpr int kTiles = 2;
+  static constexpr int kDigitRows = 1;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
 
@@ -134,7 +135,9 @@ struct Avx2 {
     const __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
   }
-  static inline __attribute__((always_inline)) void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static inline __attribute__((always_inline)) void prefetch(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+  }
 
   // From the clean codes of one step to the floats of its column T: code - 2^(Bits - 1).
   template <int Bits>

@@ -13,6 +13,7 @@ struct Avx512 {
   using Float = __m512;
 
   static constexpr int kTiles = 4;
+  static constexpr int kDigitRows = 6;
   static constexpr int kFloatTileRows = 12;
   static constexpr int kChains = 4;  // independent sums that hide the latency of a dot product
 
@@ -80,7 +81,9 @@ struct Avx512 {
   static void store_bytes(std::int8_t* p, Int x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
   }
-  static inline __attribute__((always_inline)) void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static inline __attribute__((always_inline)) void prefetch(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+  }
 
   // From the clean codes of one step to the floats of its column T: code - 2^(Bits - 1). Up to 5 bits they are looked
   // up, which ignores what lies above the index; wider codes are made signed bytes first.
@@ -102,7 +105,8 @@ struct Avx512 {
  private:
   template <int Bits>
   static Float table(int first) {
-    const Int lane = _mm512_add_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), set(first));
+    const Int lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const Int lane = _mm512_add_epi32(lanes, set(first));
     return to_float(_mm512_sub_epi32(both(lane, set((1 << Bits) - 1)), set(1 << (Bits - 1))));
   }
 };

@@ -17,6 +17,7 @@ struct Neon {
   };
 
   static constexpr int kTiles = 2;
+  static constexpr int kDigitRows = 1;
   static constexpr int kFloatTileRows = 3;
   static constexpr int kChains = 1;
 

@@ -17,6 +17,7 @@ struct Portable {
   };
 
   static constexpr int kTiles = 1;
+  static constexpr int kDigitRows = 1;
   static constexpr int kFloatTileRows = 1;
   static constexpr int kChains = 1;
 
@@ -70,8 +71,7 @@ struct Portable {
     return ints([&](int i) {
       std::int32_t total = static_cast<std::int32_t>(sum.lane[i]);
       for (int byte = 0; byte < 4; ++byte) {
-        total += static_cast<std::uint8_t>(u.lane[i] >> (8 * byte)) *
-                 static_cast<std::int8_t>(s.lane[i] >> (8 * byte));
+        total += static_cast<std::uint8_t>(u.lane[i] >> (8 * byte)) * static_cast<std::int8_t>(s.lane[i] >> (8 * byte));
       }
       return total;
     });

@@ -11,8 +11,8 @@
 //
 // The kernels read them in this order, front to back: what prefetches memory follows nothing else.
 //
-// A line is 16 dwords, one a channel, of 4 bytes, one a column. A step is 4 columns; a block has steps 0 to 7. Line i of
-// a plane of w bits holds, from the low bits of each byte up, steps i, i + w, i + 2w, ...:
+// A line is 16 dwords, one a channel, of 4 bytes, one a column. A step is 4 columns; a block has steps 0 to 7. Line i
+// of a plane of w bits holds, from the low bits of each byte up, steps i, i + w, i + 2w, ...:
 //
 //     w = 4, line 1:   channel 0                                      | channel 1 ...
 //                      columns 20,4 | 21,5 | 22,6 | 23,7: steps 5 and 1 (high nibble, low nibble)
@@ -49,7 +49,7 @@ struct PanelShape {
 
   // Whether two groups share a block.
   bool half_blocks() const { return group_size <= kBlock / 2 && groups() > 1; }
-  std::int64_t group_blocks() const { return (group_size < cols ? group_size + kBlock - 1 : cols + kBlock - 1) / kBlock; }
+  std::int64_t group_blocks() const { return ((group_size < cols ? group_size : cols) + kBlock - 1) / kBlock; }
   std::int64_t blocks() const { return half_blocks() ? (groups() + 1) / 2 : groups() * group_blocks(); }
   std::int64_t padded_cols() const { return blocks() * kBlock; }
   // Where the columns of a group begin among the padded ones.
@@ -83,8 +83,8 @@ struct Panels {
 
 // Fills panels from the planes that are stored (eqnet/packed/planes.py).
 //
-// codes: planes of rows * cols codes. scale: [rows or 1, groups or 1] of elements of `scale_bytes`. zero_point: planes of
-// as many zero points, or null. out_*: as in Panels; written whole.
+// codes: planes of rows * cols codes. scale: [rows or 1, groups or 1] of elements of `scale_bytes`. zero_point: planes
+// of as many zero points, or null. out_*: as in Panels; written whole.
 void fill_panels(const PanelShape& shape, const std::uint8_t* codes, const void* scale, int scale_bytes,
                  bool scale_per_row, const std::uint8_t* zero_point, std::uint8_t* out_codes, void* out_scales,
                  std::uint8_t* out_zeros, int threads);
