@@ -31,7 +31,6 @@ def range_search(
     p: float,
     /,
 ) -> None: ...
-
 def isa() -> str:
     """The instruction set of the kernels, as in EQNET_CPU; raises ValueError if that asks for what is not there."""
 
@@ -93,7 +92,6 @@ def dequantize_panels(
     threads: int,
     /,
 ) -> None: ...
-
 def gather_rows(
     rows: int,
     cols: int,
