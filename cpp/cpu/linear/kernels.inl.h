@@ -143,6 +143,11 @@ template <class V, int Lines>
 EQNET_INLINE void prefetch_ahead(const std::uint8_t* lines) {
   // Not by `unrolled`: GCC takes a lambda that only prefetches for one without effect.
   for (int i = 0; i < Lines; ++i) V::prefetch(lines + kAhead + i * kLine);
+  if constexpr ((Lines & (Lines - 1)) != 0 && Lines <= 12) {
+    // Several planes are read in turns; touched in order first, they are still a stream to the processor. The three
+    // planes of 7 bits are too many lines for that to pay.
+    for (int i = 0; i < Lines; ++i) (void)*static_cast<const volatile std::uint8_t*>(lines + i * kLine);
+  }
 }
 
 // Walks one panel segment by segment: begin(segment), then step(constant step, half, codes, column) for each step and
