@@ -181,9 +181,8 @@ def main() -> None:
     arguments = options.parse_args()
     if (arguments.ggml is None) != (arguments.ggml_include is None):
         options.error("--ggml and --ggml-include go together")
-    torch.set_grad_enabled(False)
-
-    cells = list(run(arguments))
+    with torch.inference_mode():
+        cells = list(run(arguments))
     times = [line for cell in cells for line in lines(cell)]
     reached = [point for cell in cells for point in points(cell)]
     if cells[-1].ours:
