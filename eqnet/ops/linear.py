@@ -36,9 +36,10 @@ def packed_linear(x: Tensor, weight: Panels, bias: Tensor | None = None, compute
         x: float32 or bfloat16 [..., cols].
         weight: prepared.
         bias: float32 [rows].
-        compute: ``float`` takes ``x`` as it is, with products and sums in float32; ``int8`` rounds each row and group
-            of columns to int8 and sums their products in integers, which is faster and, by itself, about half a
-            percent off.
+        compute: ``float`` takes ``x`` as it is, and is as exact as float32: a few rows are split into digits of 8 bits,
+            down to 2^-31 of the largest element of a group, whose products are summed in integers; many are multiplied
+            in float32. ``int8`` rounds each row and group of columns to int8 and sums their products in integers, which
+            is faster and, by itself, about half a percent off.
 
     Returns:
         [..., rows], of the type of ``x``. A row with NaN or inf in it gives what is not finite, and it alone.
