@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::int64_t kTaskBytes = 32768;    // of weights, which one thread takes at a time
 constexpr std::int64_t kSerialBytes = 49152;  // of weights times rows, below which a second thread is not worth waking
-constexpr std::int64_t kRowBlock = 96;        // rows of one task of integers: whole tiles
+constexpr std::int64_t kRowBlock = 96;        // rows of integers of one task: whole tiles, and whole rows of digits
 constexpr std::int64_t kFloatRowBlock = 240;  // rows of one task of floats, for which a part of a panel is dequantized
 constexpr std::int64_t kFloatCols = 256;      // columns of such a part: 32 KiB
 
@@ -89,13 +89,14 @@ void multiply_integers(const LinearKernels& table, const Panels& weights, const 
   const PanelShape& shape = weights.shape;
   const std::int64_t per_task = std::max<std::int64_t>(1, kTaskBytes / std::max<std::int64_t>(shape.panel_bytes(), 1));
   const std::int64_t panel_tasks = (shape.panels() + per_task - 1) / per_task;
-  const std::int64_t row_tasks = (rows + kRowBlock - 1) / kRowBlock;
+  const std::int64_t row_block = kRowBlock / parts;
+  const std::int64_t row_tasks = (rows + row_block - 1) / row_block;
   const bool serial = shape.code_bytes() * rows * parts < kSerialBytes;
   parallel_for(panel_tasks * row_tasks, serial ? 1 : threads, [&](std::int64_t task) {
     const std::int64_t first_panel = task / row_tasks * per_task;
-    const std::int64_t first_row = task % row_tasks * kRowBlock;
-    const std::int64_t count = std::min(kRowBlock, rows - first_row);
-    alignas(64) float sums[(kRowBlock * kDigits + kTileRows[kTiles - 1]) * kPanel];
+    const std::int64_t first_row = task % row_tasks * row_block;
+    const std::int64_t count = std::min(row_block, rows - first_row);
+    alignas(64) float sums[kRowBlock * kPanel];
     for (std::int64_t panel = first_panel; panel < std::min(first_panel + per_task, shape.panels()); ++panel) {
       for (std::int64_t row = 0; row < count * parts;) {
         const int tile = next_tile(table, count * parts - row);
