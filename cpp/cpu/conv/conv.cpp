@@ -34,6 +34,15 @@ const Kernels& kernels(Isa isa) {
   return kPortableKernels;
 }
 
+void Finished::set_finish(const Finish& finish) {
+  finish_ = finish;
+  const float factor = finish.scaled ? finish.coding[0].inverse_scale : 1.0f;
+  multiplier_ = base_multiplier_;
+  bias_ = base_bias_;
+  for (float& x : multiplier_) x *= factor;
+  for (float& x : bias_) x *= factor;
+}
+
 Cursor::Cursor(const ConvShape& shape, const ConvCall& call, const Finish& finish, std::int64_t first,
                std::int64_t in_channel, std::int64_t out_channel)
     : shape_(shape),

@@ -86,15 +86,6 @@ void Dense::fill(const ConvWeights& weights) {
   if (!has_offset) offset_.clear();
 }
 
-void Dense::set_finish(const Finish& finish) {
-  finish_ = finish;
-  const float factor = finish.scaled ? finish.coding[0].inverse_scale : 1.0f;
-  multiplier_ = base_multiplier_;
-  bias_ = base_bias_;
-  for (float& x : multiplier_) x *= factor;
-  for (float& x : bias_) x *= factor;
-}
-
 // Bytes from a pixel to the input of a column.
 std::int64_t Dense::offset(std::int64_t column, const CodeLayout& layout) const {
   const std::int64_t x = column % shape_.kernel_w, y = column / shape_.kernel_w % shape_.kernel_h;

@@ -50,15 +50,6 @@ Depthwise::Depthwise(const ConvShape& shape, const ConvWeights& weights, const K
   }
 }
 
-void Depthwise::set_finish(const Finish& finish) {
-  finish_ = finish;
-  const float factor = finish.scaled ? finish.coding[0].inverse_scale : 1.0f;
-  multiplier_ = base_multiplier_;
-  bias_ = base_bias_;
-  for (float& x : multiplier_) x *= factor;
-  for (float& x : bias_) x *= factor;
-}
-
 std::int64_t Depthwise::parts(const ConvCall& call, std::int64_t wanted) const {
   const std::int64_t rows = call.images * shape_.out_height(call.layout.height);
   const std::int64_t macs = rows * shape_.out_width(call.layout.width) * shape_.out_channels * shape_.cols();

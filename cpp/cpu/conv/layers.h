@@ -51,11 +51,22 @@ class Cursor {
   const float* residual_;
 };
 
+// What sums of products become: multiplied and moved by channel, then finished. Where the first code alone is wanted, its
+// scale is part of both.
+class Finished : public Convolution {
+ public:
+  void set_finish(const Finish& finish) final;
+
+ protected:
+  Finish finish_{};
+  Aligned<float> base_multiplier_, multiplier_;  // in the order of the kernel, as is the bias
+  Aligned<float> base_bias_, bias_;
+};
+
 // Several inputs of several groups for each output: sums by dot products, 16 channels at a time.
-class Dense final : public Convolution {
+class Dense final : public Finished {
  public:
   Dense(const ConvShape& shape, const ConvWeights& weights, const Kernels& kernels);
-  void set_finish(const Finish& finish) override;
   std::int64_t parts(const ConvCall& call, std::int64_t wanted) const override;
   void run(const ConvCall& call, std::int64_t part, std::int64_t parts) const override;
 
@@ -73,7 +84,6 @@ class Dense final : public Convolution {
 
   ConvShape shape_;
   const Kernels& kernels_;
-  Finish finish_{};
   std::int64_t group_size_;             // columns that share a scale
   bool by_segment_;                     // each segment has a scale
   bool gathers_;                        // inputs are copied into the order of the columns first
@@ -82,15 +92,12 @@ class Dense final : public Convolution {
   std::int64_t panel_bytes_;
   Aligned<std::int8_t> weights_;        // [groups, panels, inputs / 4, 16, 4]
   Aligned<std::int32_t> start_, offset_;  // [groups, segments with a scale, panels, 16]
-  Aligned<float> base_multiplier_, multiplier_;
-  Aligned<float> base_bias_, bias_;     // [groups, panels, 16]
 };
 
 // One input channel for each output channel.
-class Depthwise final : public Convolution {
+class Depthwise final : public Finished {
  public:
   Depthwise(const ConvShape& shape, const ConvWeights& weights, const Kernels& kernels);
-  void set_finish(const Finish& finish) override;
   std::int64_t parts(const ConvCall& call, std::int64_t wanted) const override;
   void run(const ConvCall& call, std::int64_t part, std::int64_t parts) const override;
 
@@ -103,13 +110,11 @@ class Depthwise final : public Convolution {
 
   ConvShape shape_;
   const Kernels& kernels_;
-  Finish finish_{};
   std::vector<Block> blocks_;
   std::int64_t tap_quads_, block_lanes_, block_bytes_;
   bool wide_ = false;
   Aligned<std::int8_t> weights_;  // [blocks, 1 or 2, block_bytes]
   Aligned<std::int32_t> start_;   // [blocks, block_lanes]
-  Aligned<float> base_multiplier_, multiplier_, base_bias_, bias_;
 };
 
 }  // namespace eqnet::conv
