@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from eqnet.packed.layers import PackedConv2d, PackedLayer, PackedLinear
+from eqnet.packed.tensor import PackedTensor
 from eqnet.runtime.unsupported import UnsupportedError
 
 Pair = tuple[int, int]
@@ -20,6 +21,7 @@ class Parameters:
     """A convolution, and all that its integers mean.
 
     Attributes:
+        stored: the weight as it is packed.
         weight: codes less zero points, int16 [out_channels, inputs of one output].
         scale: float32 [out_channels, groups].
         group_size: consecutive inputs of one output that share a scale.
@@ -33,6 +35,7 @@ class Parameters:
         levels: how many codes the input has.
     """
 
+    stored: PackedTensor
     weight: Tensor
     scale: Tensor
     group_size: int
@@ -49,7 +52,8 @@ class Parameters:
 
     def arguments(self) -> dict[str, Any]:
         """As the kernels take them: tensors as addresses."""
-        return {name: value.data_ptr() if isinstance(value, Tensor) else value for name, value in self.__dict__.items()}
+        given = {name: value for name, value in vars(self).items() if name != "stored"}
+        return {name: value.data_ptr() if isinstance(value, Tensor) else value for name, value in given.items()}
 
 
 def convolution_parameters(layer: PackedConv2d, padding: Padding) -> Parameters:
@@ -97,6 +101,7 @@ def _parameters(
     zeros = weight.zero_points().expand(shape).repeat_interleave(size, 1)[:, : weight.cols]
     bias = layer.bias if layer.bias is not None else torch.zeros(weight.rows)
     return Parameters(
+        stored=weight,
         weight=(weight.integers() - zeros).contiguous(),
         scale=weight.scale.float().expand(shape).contiguous(),
         group_size=size,

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from eqnet.runtime.convolution import Padding, Pair, pair
+from eqnet.runtime.builder import Pool
+from eqnet.runtime.convolution import Padding, pair
 from eqnet.runtime.lowering import BOUNDED, Lowering, activation_bounds, argument, lowers
 from eqnet.runtime.tracing import key
 
@@ -53,16 +54,15 @@ def _pool(lowering: Lowering, node: fx.Node) -> int:
     divisor = None if maximum else option(6, "divisor_override", None)
     if dilation != (1, 1) or ceil or indices or divisor is not None:
         raise lowering.unsupported(node, "only pooling without dilation, ceil_mode, indices and divisor is there")
-    return lowering.program.pool(
-        value,
+    pool = Pool(
         maximum=maximum,
         whole_image=False,
         kernel=kernel,
         stride=stride,
         padding=(height, width, height, width),
         count_padding=bool(option(5, "count_include_pad", True)) if not maximum else False,
-        bounds=lowering.bounds(node),
     )
+    return lowering.builder.pool(value, pool, lowering.bounds(node))
 
 
 @lowers(*_GLOBAL)
@@ -77,17 +77,8 @@ def _global_pool(lowering: Lowering, node: fx.Node) -> int:
         size = _option(lowering, node, 1, "output_size", None)
         if size not in (1, (1, 1), [1, 1]) or _option(lowering, node, 2, "return_indices", False):
             raise lowering.unsupported(node, f"only pooling of whole images is there, not to {size}")
-    one: Pair = (1, 1)
-    return lowering.program.pool(
-        value,
-        maximum=_is_maximum(lowering, node),
-        whole_image=True,
-        kernel=one,
-        stride=one,
-        padding=(0, 0, 0, 0),
-        count_padding=False,
-        bounds=lowering.bounds(node),
-    )
+    pool = Pool(maximum=_is_maximum(lowering, node), whole_image=True)
+    return lowering.builder.pool(value, pool, lowering.bounds(node))
 
 
 @lowers(nn.Flatten, "flatten", "view", "reshape", "squeeze")
@@ -104,7 +95,7 @@ def _flatten(lowering: Lowering, node: fx.Node) -> int:
     source = node.args[0]
     if isinstance(source, fx.Node) and _is_global_pool(lowering, source):
         return value
-    return lowering.program.flatten(value)
+    return lowering.builder.flatten(value)
 
 
 def _is_global_pool(lowering: Lowering, node: fx.Node) -> bool:
@@ -119,7 +110,7 @@ def _concatenate(lowering: Lowering, node: fx.Node) -> int:
     parts = node.args[0]
     if not isinstance(parts, list | tuple) or argument(node, 1, "dim", 0) not in (1, 1 - len(node.meta["shape"])):
         raise lowering.unsupported(node, "only channels can be concatenated")
-    return lowering.program.concatenate([lowering.value(part, node) for part in parts])
+    return lowering.builder.concatenate([lowering.value(part, node) for part in parts])
 
 
 @lowers(nn.ZeroPad2d, nn.ConstantPad2d, "pad")

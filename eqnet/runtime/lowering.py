@@ -8,14 +8,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from eqnet import _kernels
 from eqnet.packed.layers import PackedConv2d, PackedLinear
-from eqnet.runtime.convolution import Parameters, convolution_parameters, linear_parameters
+from eqnet.runtime.builder import Bounds, Builder
+from eqnet.runtime.convolution import Padding, Parameters, convolution_parameters, linear_parameters
 from eqnet.runtime.tracing import key
 from eqnet.runtime.unsupported import UnsupportedError
-
-Bounds = tuple[float, float]
-Padding = tuple[int, int, int, int]
 
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 NO_PADDING: Padding = (0, 0, 0, 0)
@@ -42,18 +39,17 @@ class Lowering:
 
     Args:
         traced: what ``trace`` gave.
-        channels: of the program's input.
-        isa: the best instruction set to use.
+        builder: told all operations.
 
     Attributes:
-        program: what has been lowered so far.
+        builder: as given.
         values: the value in the program of each operation so far.
         padding: zeros around values, top, left, bottom and right, which whoever reads them still has to add.
     """
 
-    def __init__(self, traced: fx.GraphModule, channels: int, isa: str) -> None:
+    def __init__(self, traced: fx.GraphModule, builder: Builder) -> None:
         self.traced = traced
-        self.program = _kernels.Program(channels, isa)
+        self.builder = builder
         self.values: dict[fx.Node, int] = {}
         self.padding: dict[fx.Node, Padding] = {}
         self._bounds: dict[fx.Node, Bounds] = {}  # of activations that follow, and have been taken into their input
@@ -81,7 +77,7 @@ class Lowering:
         result = node.args[0]
         if not isinstance(result, fx.Node) or result not in self.values or result in self.padding:
             raise UnsupportedError(f"the model returns {node.args[0]}; integer programs return one tensor")
-        self.program.finish(self.values[result])
+        self.builder.finish(self.values[result])
         return result
 
     def _lower(self, node: fx.Node) -> None:
@@ -150,7 +146,7 @@ class Lowering:
     def convolution(self, node: fx.Node, x: int, parameters: Parameters, residual: int, bounds: Bounds) -> int:
         """Adds a convolution of given parameters to the program."""
         try:
-            return self.program.convolution(x, **parameters.arguments(), residual=residual, bounds=bounds)
+            return self.builder.convolution(x, parameters, residual, bounds)
         except ValueError as e:
             raise self.unsupported(node, str(e)) from e
 
@@ -219,7 +215,7 @@ def _add(lowering: Lowering, node: fx.Node) -> int:
         if isinstance(layer, fx.Node) and lowering.is_deferred(layer):
             return lowering.layer(layer, lowering.value(other, node), lowering.bounds(node))
     a, b = (lowering.value(x, node) for x in operands)
-    return lowering.program.add(a, b, lowering.bounds(node))
+    return lowering.builder.add(a, b, lowering.bounds(node))
 
 
 @lowers(nn.ReLU, "relu", "relu_", nn.ReLU6, "relu6", nn.Hardtanh, "hardtanh", "hardtanh_", "clamp", "clamp_")
@@ -227,4 +223,4 @@ def _activation(lowering: Lowering, node: fx.Node) -> int:
     bounds = activation_bounds(lowering, node)
     if bounds is None:
         raise lowering.unsupported(node, "its bounds are no numbers")
-    return lowering.program.bound(lowering.value(node.args[0], node), bounds)
+    return lowering.builder.bound(lowering.value(node.args[0], node), bounds)

@@ -11,6 +11,7 @@ from eqnet import _kernels
 from eqnet.errors import InputError
 from eqnet.packed.model import PackedModel
 from eqnet.runtime import images as images  # registers its operations
+from eqnet.runtime.builder import Builder, KernelBuilder
 from eqnet.runtime.lowering import Lowering
 from eqnet.runtime.tracing import trace
 from eqnet.runtime.unsupported import UnsupportedError
@@ -87,17 +88,31 @@ def compile(packed: PackedModel, example_inputs: ExampleInputs, *, isa: str = ""
         program = eqnet.runtime.compile(eqnet.load("digits-4bit"), x)
         logits = program(x)
     """
-    x = _example(example_inputs)
-    traced = trace(packed.model, x)
+    x = single_image(example_inputs)
     try:
-        lowering = Lowering(traced, x.shape[1], isa)
+        builder = KernelBuilder(x.shape[1], isa)
     except ValueError as e:
         raise InputError(str(e)) from e
-    result = lowering.run()
-    return IntegerProgram(lowering.program, tuple(x.shape[1:]), vector=len(result.meta["shape"]) == 2)
+    result = lower(packed, x, builder)
+    return IntegerProgram(builder.program, tuple(x.shape[1:]), vector=len(result) == 2)
 
 
-def _example(inputs: ExampleInputs) -> Tensor:
+def lower(packed: PackedModel, example: Tensor, builder: Builder) -> tuple[int, ...]:
+    """Tells ``builder`` all operations of a network.
+
+    Returns:
+        The shape of its result for the example.
+
+    Raises:
+        UnsupportedError: integer programs cannot do one of them; the message names it.
+    """
+    result = Lowering(trace(packed.model, example), builder).run()
+    shape: tuple[int, ...] = result.meta["shape"]
+    return shape
+
+
+def single_image(inputs: ExampleInputs) -> Tensor:
+    """The one tensor that integer programs take; raises UnsupportedError if the inputs are something else."""
     values = [inputs] if isinstance(inputs, Tensor) else [*(inputs.values() if isinstance(inputs, Mapping) else inputs)]
     if len(values) != 1 or not isinstance(values[0], Tensor):
         raise UnsupportedError(f"integer programs take one tensor; the example inputs are {len(values)} values")
