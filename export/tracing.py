@@ -5,10 +5,13 @@ Exporters write such a node in the form that their engine runs fast, and leave a
 
 from __future__ import annotations
 
+import io
 import linecache
+import logging
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn import functional as F
 
+import eqnet
 from eqnet.errors import ModelError
 from eqnet.ops.library import LIBRARY
 from eqnet.packed.layers import PackedConv, PackedConvTranspose, PackedEmbedding, PackedLayer, PackedLinear
@@ -31,8 +35,8 @@ LIBRARY.define("layer_weight(Tensor codes, str path) -> Tensor")
 _LAYERS: ContextVar[Mapping[str, PackedLayer]] = ContextVar("layers")
 """By path, those of the model that is being exported; the nodes know their layers by path alone."""
 
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).resolve().parents[1])
+_FOREIGN = ("<", *(str(Path(home).resolve().parent) for home in (torch.__file__, eqnet.__file__, __file__)))
+"""How the files of code begin that is not the model's own."""
 
 
 @contextmanager
@@ -63,15 +67,30 @@ def layers_as_nodes(packed: PackedModel, example_inputs: ExampleInputs) -> Itera
             layer.dequantized_weight = partial(_weight_node, name, layer)  # type: ignore[method-assign]
         wrapped = nn.Sequential(packed.model) if isinstance(packed.model, PackedLayer) else packed.model
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _torch_is_quiet(), redirect_stderr(io.StringIO()):
                 program = torch.export.export(wrapped, args, kwargs, dynamic_shapes=dynamic, strict=False)
         except Exception as e:  # torch.export raises what the traced code raises
             raise ModelError(_refusal(packed.model, e)) from e
-        yield program
+        with _torch_is_quiet():
+            yield program
     finally:
         for layer in packed.layers.values():
             del layer.forward, layer.dequantized_weight
         _LAYERS.reset(token)
+
+
+@contextmanager
+def _torch_is_quiet() -> Iterator[None]:
+    """Without what torch says of its own code, and of what it cannot export, which the error says in full."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _layer_node(name: str, layer: PackedLayer, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -161,7 +180,7 @@ def _dynamic(value: Any) -> dict[int, Any] | None:
 def _refusal(model: nn.Module, error: Exception) -> str:
     """Names the line of the model's own code, as deep as it goes, that torch.export could not follow."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((_TORCH, _OURS, "<"))]
+    own = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if not own:
         return f"{type(model).__name__} cannot be exported: {reason}"
