@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from eqnet.errors import InputError
 
 if TYPE_CHECKING:
     from eqnet.packed.model import PackedModel
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """What is to be written, and where.
+
+    Attributes:
+        packed: the model.
+        path: of the file or folder.
+        example: one batch of the model's inputs.
+        calibration: batches of inputs that are like those of its use.
+        options: of the destination, by name; only those that the user gave.
+        report: told (stage, done, total).
+    """
+
+    packed: PackedModel
+    path: Path
+    example: Tensor
+    calibration: Sequence[Tensor] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    report: Report | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        nbytes: of all files.
+        facts: what else there is to say, by what it is about; for people and programs.
+    """
+
+    nbytes: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -22,21 +60,40 @@ class Destination:
     Attributes:
         name: as it is given to ``--to``.
         title: one line for people.
-        write: from the model and a folder to the files in it.
+        write: writes.
+        suffix: of the name of the file; None for a folder.
+        options: names of those that it takes.
     """
 
     name: str
     title: str
-    write: Callable[[PackedModel, Path], None]
+    write: Callable[[Export], Written]
+    suffix: str | None = None
+    options: tuple[str, ...] = ()
+
+    def check(self, path: Path, options: Mapping[str, Any]) -> None:
+        """Raises InputError if the path or an option is one of another destination."""
+        if self.suffix is not None and path.suffix != self.suffix:
+            raise InputError(f"--out {path}: --to {self.name} writes a file; give a name that ends in {self.suffix}")
+        for name in options:
+            if name not in self.options:
+                others = [row.name for row in DESTINATIONS.values() if name in row.options]
+                raise InputError(
+                    f"--{name}: --to {self.name} has no such option; it is one of --to {', '.join(others)}"
+                )
 
 
-def _artifact(packed: PackedModel, folder: Path) -> None:
-    packed.save(folder)
+def _eqnet(export: Export) -> Written:
+    from eqnet.packed.artifact import Artifact
+
+    export.packed.save(export.path)
+    artifact = Artifact.open(export.path)
+    return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
 
 
-DESTINATIONS: Mapping[str, Destination] = MappingProxyType(
-    {row.name: row for row in (Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _artifact),)}
-)
+_ROWS = (Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),)
+
+DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})
 
 
 def destination(name: str) -> Destination:

@@ -12,13 +12,19 @@ from eqnet.packed.packing import pack
 from eqnet.run import Run
 
 
-def pack_run(run: Run, subnet: Mapping[str, LayerFormat], accuracy: Mapping[str, float] | None = None) -> PackedModel:
+def pack_run(
+    run: Run,
+    subnet: Mapping[str, LayerFormat],
+    accuracy: Mapping[str, float] | None = None,
+    budgets: tuple[str, ...] = (),
+) -> PackedModel:
     """Packs ``subnet`` with batch norm re-estimated on the samples that a search's final figures are taken with.
 
     Args:
         run: calibrated, and trained if it is to be.
         subnet: one of its supernet's.
         accuracy: what was measured of this subnet, by part of the data; kept with the model.
+        budgets: what it was searched for; kept with the model.
 
     Raises:
         InputError: the subnet is not one of this supernet.
@@ -26,5 +32,5 @@ def pack_run(run: Run, subnet: Mapping[str, LayerFormat], accuracy: Mapping[str,
     """
     device = next(run.supernet.parameters()).device
     inputs = calibration_inputs(run.task, device, BATCH_NORM_SAMPLES)
-    origin = Origin.of(run.task, run.plan.task, run.plan.seed, accuracy)
+    origin = Origin.of(run.task, run.plan.task, run.plan.seed, accuracy, budgets)
     return pack(run.supernet, subnet, inputs, metadata=origin.to_json())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from eqnet.cli.console import json_option, print_json, print_table, progress
 from eqnet.cli.subnets import Chosen, check, chosen, subnet_options
+from eqnet.data import BATCH_NORM_SAMPLES, calibration_inputs
 from eqnet.deploy.engine import engine_for
-from eqnet.export.destinations import DESTINATIONS, destination
+from eqnet.export.destinations import DESTINATIONS, Export, Written, destination
 from eqnet.export.packing import pack_run
 from eqnet.export.targets import built_in
-from eqnet.packed.artifact import Artifact
 from eqnet.packed.model import PackedModel
 from eqnet.search.cost import CostModel
 
@@ -27,65 +28,75 @@ from eqnet.search.cost import CostModel
     metavar="DESTINATION",
     help="; ".join(f"{row.name}: {row.title}" for row in DESTINATIONS.values()) + ".",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write into.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @subnet_options
 @json_option
-def export(run: Path, to: str, out: Path, subnet: Path | None, uniform: int | None, as_json: bool) -> None:
+def export(
+    run: Path, to: str, out: Path, subnet: Path | None, uniform: int | None, as_json: bool, **options: Any
+) -> None:
     """Pack a network of a run, and write it for where it will be used.
 
     RUN is the folder of a run. Batch norm is re-estimated as it was for the figures of the search, and folded.
     """
-    written = destination(to)
+    row = destination(to)
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    row.check(out, given)
     check(run, subnet, uniform)
     with progress(quiet=as_json) as report, chosen(run, subnet, uniform, report) as found:
-        report("Packing", 0, 2)
-        packed = pack_run(found.run, found.subnet, found.accuracy)
-        report("Packing", 1, 2)
-        written.write(packed, out)
-        report("Packing", 2, 2)
-        size = _size(found, packed, out)
-        engine = str(engine_for(packed, found.run.task.example_inputs()))
-        targets = [
-            target.name
-            for target in built_in()
-            if not any(target.why_not(layer, found.subnet[layer.name]) for layer in found.run.supernet.space.layers)
-        ]
+        report("Packing", 0, 1)
+        packed = pack_run(found.run, found.subnet, found.accuracy, found.budgets)
+        report("Packing", 1, 1)
+        task = found.run.task
+        example, calibration = task.example_inputs(), calibration_inputs(task, "cpu", BATCH_NORM_SAMPLES)
+        written = row.write(Export(packed, out, example, calibration, given, report))
+        facts = _facts(found, packed, written)
     if as_json:
-        print_json({"folder": str(out), **asdict(size), "runs": engine, "targets": targets})
+        print_json({"path": str(out), **facts})
         return
     print_table(
-        f"{found.run.task.name} in {len(packed.layers)} packed layers",
+        f"{task.name} in {len(packed.layers)} packed layers",
         ["", "value"],
-        [
-            ["folder", str(out)],
-            ["tensors", f"{size.bytes:,} bytes"],
-            ["by the budget's arithmetic", f"{size.budgeted:,} bytes"],
-            ["files", f"{size.files:,} bytes"],
-            ["of them overhead", f"{size.overhead:,} bytes"],
-            ["stored bits per weight", f"{size.bpw:.3f}"],
-            ["runs as", engine],
-            ["formats are those of", ", ".join(targets)],
+        [["written", str(out)], *([_words(name), _shown(name, value)] for name, value in facts.items())],
+    )
+
+
+def _facts(found: Chosen, packed: PackedModel, written: Written) -> dict[str, Any]:
+    """What is said of the export, by what it is about."""
+    layers = found.run.supernet.space.layers
+    return {
+        "bytes": packed.nbytes,
+        "budgeted": CostModel(found.run.supernet.space).cost(found.subnet).bytes,
+        "files": written.nbytes,
+        **written.facts,
+        "bpw": packed.bpw,
+        "runs": str(engine_for(packed, found.run.task.example_inputs())),
+        "targets": [
+            target.name
+            for target in built_in()
+            if not any(target.why_not(layer, found.subnet[layer.name]) for layer in layers)
         ],
-    )
+    }
 
 
-@dataclass(frozen=True)
-class _Size:
-    """Bytes of the tensors, as they are and as the budget counts them, and of the files; bits per weight."""
+_WORDS: Mapping[str, str] = {
+    "bytes": "tensors, packed",
+    "budgeted": "by the budget's arithmetic",
+    "files": "what was written",
+    "overhead": "of it overhead",
+    "bpw": "stored bits per weight",
+    "runs": "eqnet runs it as",
+    "targets": "formats are those of",
+}
+_BYTES = ("bytes", "budgeted", "files", "overhead")
 
-    bytes: int
-    budgeted: int
-    files: int
-    overhead: int
-    bpw: float
+
+def _words(name: str) -> str:
+    return _WORDS.get(name, name)
 
 
-def _size(found: Chosen, packed: PackedModel, out: Path) -> _Size:
-    artifact = Artifact.open(out)
-    return _Size(
-        bytes=artifact.nbytes,
-        budgeted=CostModel(found.run.supernet.space).cost(found.subnet).bytes,
-        files=artifact.nbytes + artifact.overhead,
-        overhead=artifact.overhead,
-        bpw=packed.bpw,
-    )
+def _shown(name: str, value: Any) -> str:
+    if name in _BYTES:
+        return f"{value:,} bytes"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -29,11 +29,13 @@ class Chosen:
         run: open.
         subnet: one of its supernet's.
         accuracy: what the search measured of it, by part of the data; empty if the search did not judge it.
+        budgets: what it was searched for; empty likewise.
     """
 
     run: Run
     subnet: Subnet
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    budgets: tuple[str, ...] = ()
 
 
 def subnet_options(command: F) -> F:
@@ -67,7 +69,7 @@ def chosen(folder: Path, subnet: Path | None, uniform: int | None, report: Repor
             run.supernet.space.genes(found)
         except InputError as e:
             raise InputError(f"{subnet or folder / 'subnet.json'}: {e}") from e
-        yield Chosen(run, found, _judged(folder, found))
+        yield Chosen(run, found, *_judged(folder, found))
 
 
 def check(folder: Path, subnet: Path | None, uniform: int | None) -> Subnet | None:
@@ -82,12 +84,14 @@ def check(folder: Path, subnet: Path | None, uniform: int | None) -> Subnet | No
     return Subnet.load(path)
 
 
-def _judged(folder: Path, subnet: Subnet) -> dict[str, float]:
+def _judged(folder: Path, subnet: Subnet) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Accuracies and budgets of the search, if ``subnet`` is what it found."""
     path = folder / "result.json"
     if not path.exists():
-        return {}
+        return {}, ()
     result = SearchResult.load(path)
     if result.subnet != subnet:
-        return {}
+        return {}, ()
     measured = {"test": result.accuracy.test, "validation": result.accuracy.validation}
-    return {part: value for part, value in measured.items() if value is not None}
+    accuracy = {part: value for part, value in measured.items() if value is not None}
+    return accuracy, tuple(budget.text for budget in result.budget)

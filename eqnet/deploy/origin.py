@@ -36,6 +36,7 @@ class Origin:
         dtype: of the inputs.
         normalization: of the pixels of an image, if the task declares it.
         accuracy: what the search measured, by part of the data; empty if the network is none that it judged.
+        budgets: what it was searched for, as the user wrote it; empty likewise.
     """
 
     task: str
@@ -45,12 +46,21 @@ class Origin:
     dtype: torch.dtype
     normalization: Normalization | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    budgets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, task: Task, spec: str, seed: int, accuracy: Mapping[str, float] | None = None) -> Origin:
+    def of(
+        cls,
+        task: Task,
+        spec: str,
+        seed: int,
+        accuracy: Mapping[str, float] | None = None,
+        budgets: tuple[str, ...] = (),
+    ) -> Origin:
         """That of a model of ``task``, which was loaded from ``spec``."""
         example = task.example_inputs()
-        return cls(spec, task.name, seed, tuple(example.shape[1:]), example.dtype, task.normalization, accuracy or {})
+        shape = tuple(example.shape[1:])
+        return cls(spec, task.name, seed, shape, example.dtype, task.normalization, accuracy or {}, budgets)
 
     def example(self, count: int = 1) -> torch.Tensor:
         """A batch of inputs that are all zeros."""
@@ -66,6 +76,7 @@ class Origin:
                 "normalization": {"mean": list(known.mean), "std": list(known.std)} if known is not None else None,
             },
             "accuracy": dict(self.accuracy),
+            "budgets": list(self.budgets),
         }
 
     @classmethod
@@ -80,6 +91,7 @@ class Origin:
                 "task": {"spec": str(spec), "name": str(name), "seed": int(seed)},
                 "input": {"shape": [*shape], "dtype": str(dtype), "normalization": normalization},
                 "accuracy": dict(accuracy),
+                **rest,
             } if (
                 spec.isprintable()
                 and name.isprintable()
@@ -90,7 +102,7 @@ class Origin:
                 and all(part in PARTS and _is_share(value) for part, value in accuracy.items())
             ):
                 known = _normalization(normalization)
-                return cls(spec, name, seed, tuple(shape), _DTYPES[dtype], known, accuracy)
+                return cls(spec, name, seed, tuple(shape), _DTYPES[dtype], known, accuracy, _budgets(rest.get("budgets", [])))
             case {"task": _} | {"input": _}:
                 raise InputError("its metadata do not describe a task and its inputs as eqnet export writes them")
         return None
@@ -103,6 +115,12 @@ def _normalization(data: object) -> Normalization | None:
         case {"mean": [*mean], "std": [*std]}:
             return Normalization(tuple(mean), tuple(std))
     raise InputError(f"normalization: expected mean and std; found {data!r}")
+
+
+def _budgets(data: object) -> tuple[str, ...]:
+    if isinstance(data, list) and all(isinstance(text, str) and text.isprintable() for text in data):
+        return tuple(data)
+    raise InputError(f"budgets: expected texts; found {data!r}")
 
 
 def _is_share(value: object) -> bool:
