@@ -184,6 +184,7 @@ def _space(
                     has_bias=getattr(module, "bias", None) is not None or module in normed,
                     stored=codes not in stored,
                     folded=module in normed,
+                    depthwise=1 < getattr(module, "groups", 1) == getattr(module, "in_channels", 0),
                 )
             )
             stored.add(codes)

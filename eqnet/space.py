@@ -30,6 +30,7 @@ class Layer:
         has_bias: whether the deployed layer has a bias (its own, or one that a batch norm folds into).
         stored: False for a layer whose weight another layer of its tied set stores already.
         folded: whether a batch norm becomes part of the layer when it is packed.
+        depthwise: whether it is a grouped convolution with one input channel a group.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Layer:
     has_bias: bool = False
     stored: bool = True
     folded: bool = False
+    depthwise: bool = False
 
     @property
     def weights(self) -> int:

@@ -10,23 +10,33 @@ from eqnet.errors import InputError
 from eqnet.target import Target
 
 
+def tables() -> dict[str, Path]:
+    """The file of every target that comes with eqnet, by name."""
+    folder = Path(str(resources.files(__name__)))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
+
+
 def built_in() -> list[Target]:
     """Every target that comes with eqnet, by name."""
-    folder = Path(str(resources.files(__name__)))
-    return [Target.load(path) for path in sorted(folder.glob("*.toml"))]
+    return [Target.load(path) for path in tables().values()]
 
 
-def load_target(name: str) -> Target:
-    """A built-in target by its name, or one's own from the path of a TOML file.
+def table(name: str) -> Path:
+    """The file of a built-in target by its name, or one's own TOML file.
 
     Raises:
         InputError: there is no such target; the message lists those that there are.
     """
     if name.endswith(".toml"):
-        return Target.load(name)
-    targets = {target.name: target for target in built_in()}
-    if name not in targets:
-        close = difflib.get_close_matches(name, targets, n=1)
+        return Path(name)
+    known = tables()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
-        raise InputError(f"unknown target '{name}'; {hint}there are {', '.join(targets)}, or give a .toml file")
-    return targets[name]
+        raise InputError(f"unknown target '{name}'; {hint}there are {', '.join(known)}, or give a .toml file")
+    return known[name]
+
+
+def load_target(name: str) -> Target:
+    """The target that ``table`` finds; raises InputError if there is none, or its table is wrong."""
+    return Target.load(table(name))

@@ -1,4 +1,4 @@
-"""``eqnet train``, ``eval``, ``inspect`` and ``targets``."""
+"""``eqnet train``, ``eval`` and ``inspect``, and what all verbs share."""
 
 from __future__ import annotations
 
@@ -242,14 +242,6 @@ def test_inspect_of_a_damaged_result_is_refused_by_name(eqnet: Command, copied_r
     ended = eqnet("inspect", copied_run)
     assert ended.status == 2
     assert "result.json" in ended.err
-
-
-def test_targets_are_listed(eqnet: Command) -> None:
-    listed = {target["name"]: target for target in _json(eqnet("targets", "--json"))}
-    assert {"eqnet", "onnxruntime", "onnxruntime-weight-only"} <= set(listed)
-    assert listed["onnxruntime"]["activation"]["bits"] == [8]
-    table = eqnet("targets").out
-    assert all(name in table for name in listed)
 
 
 def test_unknown_device_and_target_are_refused(eqnet: Command, small_task: str, tmp_path: Path) -> None:

@@ -235,6 +235,19 @@ def test_counts_of_a_convolution_by_hand() -> None:
     assert (linear.rows, linear.cols, linear.macs, linear.inputs) == (5, 144, 5 * 144, 144)
 
 
+def test_depthwise_layers_are_told_from_other_convolutions() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),  # one input channel, but no groups
+        nn.Conv2d(4, 8, 3, groups=4),
+        nn.Conv2d(8, 8, 3, groups=4),
+        nn.ConvTranspose2d(8, 8, 2, groups=8),
+        nn.Flatten(),
+        nn.Linear(8 * 3 * 3, 2),
+    )
+    space = eqnet.elasticize(model, Choices(), torch.randn(2, 1, 8, 8)).space
+    assert [layer.depthwise for layer in space.layers] == [False, True, False, True, False]
+
+
 def test_a_layer_called_twice_counts_its_work_twice_and_its_weights_once() -> None:
     layers = {layer.name: layer for layer in eqnet.elasticize(Shared(), None, torch.zeros(1, 6)).space.layers}
     assert layers["twice"].macs == 2 * 64

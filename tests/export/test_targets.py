@@ -6,41 +6,80 @@ from pathlib import Path
 
 import pytest
 
-from eqnet import Choices, Format, Granularity, InputError, LayerFormat
-from eqnet.export.targets import built_in, load_target
+from eqnet import Choices, Format, InputError, LayerFormat, Target
+from eqnet.export.targets import built_in, load_target, table, tables
 from eqnet.space import Layer
 
 LINEAR = Layer("fc", "Linear", 4, 64, 256, 64)
+LAYERS = {
+    "Linear": LINEAR,
+    "Conv2d": Layer("conv", "Conv2d", 4, 36, 36, 9),
+    "folded": Layer("conv", "Conv2d", 4, 36, 36, 9, folded=True),
+    "depthwise": Layer("depth", "Conv2d", 4, 9, 36, 9, depthwise=True),
+    "Conv3d": Layer("video", "Conv3d", 4, 27, 36, 9),
+    "ConvTranspose2d": Layer("up", "ConvTranspose2d", 4, 36, 36, 9),
+    "Embedding": Layer("words", "Embedding", 10, 64, 0, 1),
+}
+NAMES = ("eqnet", "onnxruntime", "onnxruntime-weight-only", "snpe", "tensorrt", "tflite-micro", "tvm-llvm")
 
 
-def test_every_target_has_a_title_and_a_source_and_is_found_by_name() -> None:
+def test_every_target_says_what_it_is_and_is_found_by_name() -> None:
     targets = built_in()
-    assert {t.name for t in targets} == {"eqnet", "onnxruntime", "onnxruntime-weight-only"}
-    assert all(t.title and t.source for t in targets)
+    assert tuple(t.name for t in targets) == tuple(tables()) == NAMES
+    assert all(t.title and t.fast and t.source for t in targets)
+    assert all(source.startswith("https://") for t in targets for source in t.source if t.name != "eqnet")
     assert [load_target(t.name) for t in targets] == targets
 
 
-def test_eqnets_own_kernels_run_every_format() -> None:
+@pytest.mark.parametrize("kind", LAYERS)
+def test_eqnets_own_kernels_run_every_format(kind: str) -> None:
     target = load_target("eqnet")
     text = "w=2-8:tensor,channel,group16,group128:sym,asym a=2-8:sym,asym edge=none"
     for fmt in [*Choices.parse(text).formats(), *Choices.parse("weight-only").formats()]:
-        assert target.why_not(LINEAR, fmt) is None
+        assert target.why_not(LAYERS[kind], fmt) is None
 
 
 @pytest.mark.parametrize(
-    ("target", "weight", "activation", "runs"),
+    ("name", "kinds", "runs", "refused"),
     [
-        ("onnxruntime", Format(4, True, Granularity.CHANNEL), Format(8, False), True),
-        ("onnxruntime", Format(3, True, Granularity.CHANNEL), Format(8, False), False),
-        ("onnxruntime", Format(8, False), None, False),
-        ("onnxruntime-weight-only", Format(4, False, Granularity.GROUP, 32), None, True),
-        ("onnxruntime-weight-only", Format(4, False, Granularity.GROUP, 24), None, False),
-        ("onnxruntime-weight-only", Format(4, False, Granularity.GROUP, 32), Format(8, False), False),
+        ("onnxruntime", "Linear Conv2d", "int4:channel×uint8 uint2:tensor×uint3 int8:tensor×int4",
+         "int3:channel×uint8 int8:channel×float int4:group32×uint8"),
+        ("onnxruntime-weight-only", "Linear", "uint4:group32×float int2:group256×float",
+         "uint4:group24×float uint4:group32×uint8 int4:channel×float int3:group32×float"),
+        ("tvm-llvm", "Linear Conv2d depthwise",
+         "uint3:channel×uint5 int7:tensor×int2 uint5:group24×float int3:tensor×float", "int4:group32×uint8"),
+        ("tensorrt", "Linear Conv2d ConvTranspose2d", "int8:channel×int8 int8:tensor×int8",
+         "uint8:channel×int8 int8:channel×uint8 int7:channel×int8 int4:channel×int8 int4:group64×int8"),
+        ("tensorrt", "Linear", "int4:group64×float int4:group128×float",
+         "int4:group32×float uint4:group64×float int8:channel×float"),
+        ("tensorrt", "Conv2d", "", "int4:group64×float"),
+        ("snpe", "Linear Conv2d", "int4:channel×uint8 int4:tensor×uint8 uint8:tensor×int8 int8:channel×uint8",
+         "uint8:channel×uint8 uint4:tensor×uint8 int6:channel×uint8 int4:channel×uint4 int4:group32×uint8"),
+        ("snpe", "depthwise Conv3d ConvTranspose2d", "int8:channel×uint8 int8:tensor×uint8", "int4:channel×uint8"),
+        ("snpe", "folded", "int8:tensor×uint8", "uint8:tensor×uint8"),
+        ("snpe", "Embedding", "int8:tensor×float uint8:tensor×float", "int8:channel×float"),
+        ("tflite-micro", "Conv2d depthwise", "int8:channel×uint8 int4:channel×int8",
+         "int8:tensor×uint8 uint8:channel×uint8 int2:channel×uint8 int8:channel×uint7 int8:channel×float"),
+        ("tflite-micro", "folded", "int8:tensor×uint8 int4:tensor×uint8", "uint8:tensor×uint8"),
+        ("tflite-micro", "Linear", "int8:tensor×uint8 int4:tensor×uint8 int8:channel×uint8",
+         "int4:channel×uint8 uint8:tensor×uint8 int8:group32×uint8"),
+        ("tflite-micro", "ConvTranspose2d", "int8:channel×uint8", "int4:channel×uint8"),
+        ("tflite-micro", "Embedding", "int8:tensor×float", "int4:tensor×float int8:channel×float"),
+        ("tflite-micro", "Conv3d", "", "int8:channel×uint8 int8:tensor×uint8"),
     ],
-    ids=str,
-)
-def test_what_onnx_runtime_runs(target: str, weight: Format, activation: Format | None, runs: bool) -> None:
-    assert (load_target(target).why_not(LINEAR, LayerFormat(weight, activation)) is None) == runs
+)  # fmt: skip
+def test_what_each_engine_runs(name: str, kinds: str, runs: str, refused: str) -> None:
+    target = load_target(name)
+    for kind in kinds.split():
+        for formats, expected in ((runs, True), (refused, False)):
+            for text in formats.split():
+                assert (_why_not(target, kind, text) is None) == expected, f"{kind} in {text}"
+
+
+def _why_not(target: Target, kind: str, text: str) -> str | None:
+    weight, activation = text.split("×")
+    fmt = LayerFormat(Format.parse(weight), Format.parse(f"{activation}:tensor") if activation != "float" else None)
+    return target.why_not(LAYERS[kind], fmt)
 
 
 def test_an_unknown_target_is_refused_with_the_nearest(tmp_path: Path) -> None:
@@ -48,3 +87,10 @@ def test_an_unknown_target_is_refused_with_the_nearest(tmp_path: Path) -> None:
         load_target("onnx-runtime")
     with pytest.raises(InputError, match=r"chip\.toml"):
         load_target(str(tmp_path / "chip.toml"))
+
+
+def test_a_copied_table_is_the_same_target_under_another_name(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.toml"
+    copy.write_bytes(table("snpe").read_bytes())
+    mine, built = load_target(str(copy)), load_target("snpe")
+    assert (mine.name, mine.rules) == ("mine", built.rules)

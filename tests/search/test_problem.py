@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eqnet import BudgetError, InputError
+from eqnet import BudgetError, Format, Granularity, InputError, LayerFormat
 from eqnet.export.targets import load_target
 from eqnet.search.budget import Budget
 from eqnet.search.noise import Noise
@@ -71,11 +74,28 @@ def test_only_what_the_target_runs_is_left() -> None:
     restricted = problem("4bit", target="onnxruntime")
     for tied in restricted.space.sets:
         assert {c.weight.bits for c in tied.choices} == {2, 4}
-        assert {c.activation.bits for c in tied.choices if c.activation} == {8}
+        assert {c.activation.bits for c in tied.choices if c.activation} == {4, 8}
     genes = every_gene(restricted.space)
     assert all(restricted.meets(restricted.to_space(row)) for row in genes)
     assert np.array_equal(restricted.from_space(restricted.to_space(genes[3])), genes[3])  # type: ignore[arg-type]
-    assert restricted.from_space(np.zeros(3, np.int64)) is None, "four-bit inputs, which it does not run"
+    threes = SPACE.genes(SPACE.nearest(LayerFormat(Format(3, True, Granularity.CHANNEL), Format(8, False))))
+    assert restricted.from_space(threes) is None, "three-bit weights, which it does not run"
+
+
+def test_a_target_is_asked_for_what_is_stored(tmp_path: Path) -> None:
+    """A batch norm gives each channel a scale of its own, whatever was asked for."""
+    table = '[weight]\nbits = [8]\ngranularity = ["{}"]\n[activation]\nbits = [8]'
+    folded = space("w=8:tensor:sym a=8:asym edge=none", LAYERS[0], replace(LAYERS[1], folded=True))
+
+    def left(granularity: str) -> Problem:
+        path = tmp_path / f"per-{granularity}.toml"
+        path.write_text(f'title = "A chip"\n{table.format(granularity)}')
+        return Problem.of(folded, [], load_target(str(path)))
+
+    with pytest.raises(InputError, match=r"layer 'b': none of its 1 formats.*stored as int8:channel.*among tensor"):
+        left("tensor")
+    with pytest.raises(InputError, match=r"layer 'a': none of its 1 formats.*'tensor' is not among channel\)"):
+        left("channel")
 
 
 def test_a_target_that_runs_nothing_of_the_space_says_why() -> None:
