@@ -1,6 +1,6 @@
 """What starting with an artifact costs: a process of its own loads it and runs it once.
 
-python -m eqnet.bench.fresh FOLDER INPUT.npy THREADS COMPUTE [CACHE TASK]
+python -m eqnet.bench.fresh ARTIFACT INPUT.npy THREADS exact|fast [CACHE TASK]
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eqnet.deploy.opening import Deployed
-
 TIMEOUT = 600
 """Seconds that the process may take."""
 
@@ -29,7 +27,7 @@ class Start:
 
     Attributes:
         importing: seconds to import PyTorch and eqnet.
-        loading: seconds from the folder to the packed model.
+        loading: seconds from the artifact to what can be called.
         first_output: seconds from there to the first output, with whatever is prepared for it.
         imported_bytes: memory in use at most once all is imported; None where the system does not tell.
         peak_bytes: memory in use at most up to the first output; None where the system does not tell.
@@ -42,8 +40,8 @@ class Start:
     peak_bytes: int | None
 
 
-def start(opened: Deployed, x: Tensor, threads: int, task: str | None, cache: Path) -> Start:
-    """Starts a process that loads what ``opened`` was loaded from, in the same way, and runs it on ``x``.
+def start(path: Path, x: Tensor, threads: int, task: str | None, cache: Path, *, exact: bool = True) -> Start:
+    """Starts a process that opens an artifact and runs it on ``x``; see ``open_artifact``.
 
     Raises:
         EqnetError: the process failed; the message has its last words.
@@ -52,41 +50,37 @@ def start(opened: Deployed, x: Tensor, threads: int, task: str | None, cache: Pa
 
     from eqnet.errors import EqnetError
 
-    folder, compute = opened.folder, opened.packed.compute
-
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "x.npy"
-        np.save(path, x.float().numpy() if x.is_floating_point() else x.numpy())
-        given = [str(folder), str(path), str(threads), compute, *([str(cache), task] if task is not None else [])]
+        inputs = Path(temporary) / "x.npy"
+        np.save(inputs, x.float().numpy() if x.is_floating_point() else x.numpy())
+        how = "exact" if exact else "fast"
+        given = [str(path), str(inputs), str(threads), how, *([str(cache), task] if task is not None else [])]
         command = [sys.executable, "-m", "eqnet.bench.fresh", *given]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         except subprocess.TimeoutExpired as e:
-            raise EqnetError(f"{folder}: a new process has no output after {TIMEOUT} s") from e
+            raise EqnetError(f"{path}: a new process has no output after {TIMEOUT} s") from e
     if done.returncode:
         words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise EqnetError(f"{folder}: a new process cannot run it: {words}")
+        raise EqnetError(f"{path}: a new process cannot run it: {words}")
     return Start(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _main(
-    folder: str, path: str, threads: str, compute: str, cache: str = "", task: str | None = None
-) -> dict[str, Any]:
+def _main(path: str, inputs: str, threads: str, how: str, cache: str = "", task: str | None = None) -> dict[str, Any]:
     begin = time.perf_counter()
     import numpy as np
     import torch
 
-    from eqnet.deploy.engine import engine_for
     from eqnet.deploy.opening import CACHE, open_artifact
 
     torch.set_num_threads(int(threads))
-    x = torch.from_numpy(np.load(path, allow_pickle=False))
+    x = torch.from_numpy(np.load(inputs, allow_pickle=False))
     imported, imported_bytes = time.perf_counter(), _peak()
-    opened = open_artifact(Path(folder), task, cache=Path(cache) if cache else CACHE, compute=compute)
-    if opened.origin is not None:
-        x = x.to(opened.origin.dtype)
+    opened = open_artifact(Path(path), task, cache=Path(cache) if cache else CACHE, exact=how == "exact")
+    if opened.taken is not None:
+        x = x.to(opened.taken.dtype)
     loaded = time.perf_counter()
-    engine_for(opened.packed, x[:1]).run(x)
+    opened.runner(x)
     return {
         "importing": imported - begin,
         "loading": loaded - imported,

@@ -1,21 +1,25 @@
-"""A packed network beside the same one in floating point."""
+"""An artifact beside the same network in floating point, where that is known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqnet.bench.timing import Times, in_turn, threads
-from eqnet.deploy.engine import Engine, engine_for
+from eqnet.deploy.batching import fixed_batch
 from eqnet.deploy.opening import Deployed
 from eqnet.errors import InputError
 from eqnet.packed.dequantizing import dequantized
-from eqnet.packed.model import PackedModel
+from eqnet.runtime.runner import Runner
 
 Report = Callable[[str, int, int], None]
+
+FORMS: Mapping[str, str] = {"eqnet": "packed", "onnx": "ONNX", "tvm": "TVM"}
+"""What the forms of artifacts are called in tables."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Speed:
     """How fast one form of a network is.
 
     Attributes:
-        form: ``packed`` or ``fp32``.
+        form: one of ``FORMS``, or ``fp32``.
         threads: that it uses.
         batch: inputs in one call.
         times: of each call.
@@ -46,52 +50,73 @@ def sample(opened: Deployed) -> Tensor:
     Raises:
         InputError: the artifact does not say what it takes.
     """
-    if opened.origin is None:
-        raise InputError(f"{opened.folder}: does not say what inputs it takes; give one with --input X.npy")
-    example = opened.origin.example()
-    if not example.is_floating_point():
-        return example
-    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.dtype)
+    taken = opened.taken
+    if taken is None or taken.shape is None:
+        raise InputError(f"{opened.path}: does not say what inputs it takes; give one with --input X.npy")
+    if not taken.dtype.is_floating_point:
+        return torch.zeros(1, *taken.shape, dtype=taken.dtype)
+    return torch.randn(1, *taken.shape, generator=torch.Generator().manual_seed(0)).to(taken.dtype)
+
+
+def repeated(x: Tensor, count: int) -> Tensor:
+    """``count`` inputs: those of ``x``, from the first again as often as need be."""
+    return x.repeat(-(-count // len(x)), *[1] * (x.ndim - 1))[:count].clone()
 
 
 def compare(
-    packed: PackedModel,
+    opened: Deployed,
+    at: Callable[[int], Runner],
     x: Tensor,
     batches: Sequence[int],
     thread_counts: Sequence[int],
     seconds: float,
     report: Report | None = None,
-) -> tuple[Engine, list[Speed]]:
-    """Times a packed network and the same one in fp32 in turn, for each number of threads and each batch.
+) -> list[Speed]:
+    """Times an artifact, and where it is a folder the same network in fp32 in turn, by number of threads and batch.
 
     The fp32 network is PyTorch's on the dequantized weights, with batch norm folded as in the packed one, and in
     channels-last order if its inputs are images.
 
     Args:
-        packed: on the CPU.
+        opened: what to time.
+        at: the same, opened to use so many threads.
         x: inputs; repeated to fill a batch.
         batches: inputs in one call.
         thread_counts: threads to use.
         seconds: for all of it.
         report: told (stage, done, total).
 
-    Returns:
-        What runs the packed network, and the times.
+    Raises:
+        InputError: the artifact takes other batches only.
     """
-    engine = engine_for(packed, x[:1])
-    floating = dequantized(packed)
-    if x.ndim == 4:
-        floating = floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fixed = fixed_batch(opened.runner)
+    if fixed is not None and set(batches) != {fixed}:
+        raise InputError(f"{opened.path}: takes batches of {fixed} only; give --batch {fixed}")
+    floating = _floating(opened, x)
     cells = [(count, batch) for count in thread_counts for batch in batches]
     speeds = []
     for done, (count, batch) in enumerate(cells):
         if report is not None:
             report("Timing", done, len(cells))
-        inputs = x.repeat(-(-batch // len(x)), *[1] * (x.ndim - 1))[:batch]
-        ordered = inputs.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else inputs
+        runner = at(count)
+        inputs = repeated(x, batch)
+        calls = {FORMS[runner.kind]: partial(runner, inputs)}
+        if floating is not None:
+            ordered = inputs.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else inputs
+            calls["fp32"] = partial(floating, ordered)
         with threads(count), torch.inference_mode():
-            taken = in_turn([lambda: engine.run(inputs), lambda: floating(ordered)], seconds / len(cells))  # noqa: B023
-        speeds += [Speed(form, count, batch, times) for form, times in zip(("packed", "fp32"), taken, strict=True)]
+            taken = in_turn([*calls.values()], seconds / len(cells))
+        speeds += [Speed(form, count, batch, times) for form, times in zip(calls, taken, strict=True)]
     if report is not None:
         report("Timing", len(cells), len(cells))
-    return engine, speeds
+    return speeds
+
+
+def _floating(opened: Deployed, x: Tensor) -> nn.Module | None:
+    """The network in fp32; None where only what was compiled from it is there."""
+    if opened.packed is None:
+        return None
+    floating = dequantized(opened.packed)
+    if x.ndim == 4:
+        floating = floating.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return floating

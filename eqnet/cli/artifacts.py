@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from eqnet.deploy.opening import CACHE
 from eqnet.ops.linear import COMPUTE
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _TASK = click.option(
     "--task",
@@ -25,18 +24,26 @@ _CACHE = click.option(
     show_default=True,
     help="Folder that the task may keep files in.",
 )
-
-
+_FAST = click.option(
+    "--fast",
+    is_flag=True,
+    help="Let layers with inputs in floating point round them to int8, and ONNX Runtime do what else it does by "
+    "default: faster and less exact. An integer program and TVM's libraries stay as they are.",
+)
 _COMPUTE = click.option(
     "--compute",
     type=click.Choice(list(COMPUTE)),
     default="float",
     show_default=True,
-    help="How layers with inputs in floating point multiply: int8 is faster and less exact. An integer program does "
-    "without.",
+    help="How layers with inputs in floating point multiply; int8 is --fast.",
 )
 
 
-def artifact_options(command: F) -> F:
-    """``--task``, ``--cache`` and ``--compute``."""
-    return _TASK(_CACHE(_COMPUTE(command)))
+def artifact_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--task`` and ``--cache``; ``--fast`` and ``--compute`` as the one argument ``exact``."""
+
+    @functools.wraps(command)
+    def merged(*arguments: Any, fast: bool, compute: str, **options: Any) -> Any:
+        return command(*arguments, exact=not fast and compute == "float", **options)
+
+    return _TASK(_CACHE(_FAST(_COMPUTE(merged))))

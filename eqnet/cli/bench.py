@@ -13,14 +13,19 @@ import torch
 from eqnet import _kernels
 from eqnet.bench.fresh import Start, start
 from eqnet.bench.kernels import ROWS, KernelSpeed, sweep
-from eqnet.bench.network import Speed, compare, sample
+from eqnet.bench.network import Speed, compare, repeated, sample
 from eqnet.bench.roofline import LIMITS
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, print_json, print_table, progress
+from eqnet.deploy.batching import fixed_batch
 from eqnet.deploy.inputs import read_inputs
 from eqnet.deploy.opening import open_artifact
+from eqnet.runtime.runner import Runner
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+BATCHES = (1, 16)
+"""Inputs in one call, unless the user or the artifact says otherwise."""
 
 _LARGEST = 1 << 20
 """Number that an option takes."""
@@ -43,11 +48,11 @@ def _list_option(name: str, **given: Any) -> Callable[[F], F]:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), required=False)
+@click.argument("artifact", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--kernels", is_flag=True, help="Instead, time the linear kernels in every width, beside this machine's limits."
 )
-@_list_option("--batch", default="1,16", show_default=True, help="Inputs in one call.")
+@_list_option("--batch", help="Inputs in one call.  [default: 1,16, or the one size that the artifact takes]")
 @_list_option("--threads", help="Threads to use.  [default: 1 and all]")
 @click.option(
     "--seconds", type=click.FloatRange(min=0.01, max=86400), default=10, show_default=True, help="To time for."
@@ -59,7 +64,7 @@ def _list_option(name: str, **given: Any) -> Callable[[F], F]:
 @artifact_options
 @json_option
 def bench(
-    folder: Path | None,
+    artifact: Path | None,
     kernels: bool,
     batch: tuple[int, ...],
     threads: tuple[int, ...],
@@ -68,34 +73,43 @@ def bench(
     path: Path | None,
     task: str | None,
     cache: Path,
-    compute: str,
+    exact: bool,
     as_json: bool,
 ) -> None:
-    """Time an exported network beside the same one in fp32, in turn.
+    """Time an exported network, where it is a folder beside the same one in fp32, in turn.
 
-    FOLDER is one that eqnet export wrote. The fp32 network is PyTorch's, in channels-last order, on the dequantized
-    weights.
+    ARTIFACT is what eqnet export wrote, or any other .onnx file. The fp32 network is PyTorch's, in channels-last
+    order, on the dequantized weights; a file does not hold what it would take to make it.
     """
-    if (folder is None) != kernels:
-        raise click.UsageError("give either the folder of an artifact or --kernels")
+    if (artifact is None) != kernels:
+        raise click.UsageError("give either an artifact or --kernels")
     counts = tuple(dict.fromkeys(threads or (1, torch.get_num_threads())))
-    if folder is None:
+    if artifact is None:
         if len(shape) != 2:
             raise click.UsageError("--shape takes two numbers: output channels and columns")
         _bench_kernels((shape[0], shape[1]), counts, seconds, as_json)
         return
     with progress(quiet=as_json) as report:
-        opened = open_artifact(folder, task, cache=cache, compute=compute)
-        x = sample(opened) if path is None else read_inputs(path, opened.origin).x
+        opened = open_artifact(artifact, task, cache=cache, exact=exact)
+        x = sample(opened) if path is None else read_inputs(path, opened.taken).x
+        fixed = fixed_batch(opened.runner)
+        sizes = tuple(dict.fromkeys(batch)) or (BATCHES if fixed is None else (fixed,))
         report("Starting a new process", 0, 1)
-        begun = start(opened, x[:1], max(counts), task, cache)
+        begun = start(artifact, repeated(x, fixed or 1), max(counts), task, cache, exact=exact)
         report("Starting a new process", 1, 1)
-        engine, speeds = compare(opened.packed, x, tuple(dict.fromkeys(batch)), counts, seconds, report)
+
+        def at(count: int) -> Runner:
+            if opened.packed is not None:
+                return opened.runner  # it uses as many threads as PyTorch does
+            return open_artifact(artifact, task, cache=cache, exact=exact, threads=count).runner
+
+        speeds = compare(opened, at, x, sizes, counts, seconds, report)
+    engine = str(opened.runner)
     if as_json:
         figures = [_figures(speed) for speed in speeds]
-        print_json({"runs": str(engine), "isa": _kernels.isa(), "start": asdict(begun), "speeds": figures})
+        print_json({"runs": engine, "isa": _kernels.isa(), "start": asdict(begun), "speeds": figures})
         return
-    _print_network(str(engine), begun, speeds)
+    _print_network(engine, begun, speeds)
 
 
 def _figures(speed: Speed) -> dict[str, Any]:
@@ -108,13 +122,15 @@ def _figures(speed: Speed) -> dict[str, Any]:
 def _print_network(engine: str, begun: Start, speeds: list[Speed]) -> None:
     click.echo(f"Runs as {engine}; instructions: {_kernels.isa()}.")
     rows = []
-    for packed, floating in zip(speeds[::2], speeds[1::2], strict=True):
-        for speed in (packed, floating):
-            figures = _figures(speed)
-            times = [f"{1000 * figures[key]:.3f}" for key in ("p50", "p90", "p99")]
-            faster = f"{floating.times.median / speed.times.median:.2f}"
-            rows.append([speed.form, f"{speed.threads}", f"{speed.batch}", *times, f"{speed.per_second:,.0f}", faster])
-    columns = ["network", "threads", "batch", "p50 ms", "p90 ms", "p99 ms", "inputs/s", "times fp32"]
+    floating = {(speed.threads, speed.batch): speed.times.median for speed in speeds if speed.form == "fp32"}
+    for speed in speeds:
+        figures = _figures(speed)
+        times = [f"{1000 * figures[key]:.3f}" for key in ("p50", "p90", "p99")]
+        row = [speed.form, f"{speed.threads}", f"{speed.batch}", *times, f"{speed.per_second:,.0f}"]
+        beside = floating.get((speed.threads, speed.batch))
+        rows.append(row if beside is None else [*row, f"{beside / speed.times.median:.2f}"])
+    columns = ["network", "threads", "batch", "p50 ms", "p90 ms", "p99 ms", "inputs/s"]
+    columns += ["times fp32"] if floating else []
     print_table("Latency of one call", columns, rows)
     memory = []
     if begun.imported_bytes is not None and begun.peak_bytes is not None:

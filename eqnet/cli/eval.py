@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
 from eqnet.cli.subnets import chosen, subnet_options
-from eqnet.deploy.engine import engine_for
+from eqnet.deploy.batching import in_pieces
 from eqnet.deploy.opening import Deployed, is_artifact, open_artifact
 from eqnet.deploy.origin import PARTS
 from eqnet.deploy.scoring import Score, score
@@ -17,39 +18,40 @@ from eqnet.search.measure import Judge
 
 
 @click.command("eval")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("path", metavar="RUN|ARTIFACT", type=click.Path(path_type=Path))
 @subnet_options
 @click.option("--data", type=click.Choice(PARTS), default="test", show_default=True, help="What to measure on.")
 @artifact_options
 @json_option
 def evaluate(
-    folder: Path,
+    path: Path,
     subnet: Path | None,
     uniform: int | None,
     data: str,
     task: str | None,
     cache: Path,
-    compute: str,
+    exact: bool,
     as_json: bool,
 ) -> None:
     """Measure a network on the task's test data.
 
-    FOLDER is that of a run, or one that eqnet export wrote; --task, --cache and --compute are for the latter, --subnet
-    and --uniform for the former.
+    The network is one of a run, or what eqnet export wrote: a folder, an .onnx file, or an .so file, which is machine
+    code; any other .onnx file of the task's network will do, too. --task, --cache, --fast and --compute are for
+    artifacts, --subnet and --uniform for runs.
     """
-    if is_artifact(folder):
+    if is_artifact(path):
         if subnet is not None or uniform is not None:
-            raise click.UsageError(f"{folder} holds one network; --subnet and --uniform choose among those of a run")
+            raise click.UsageError(f"{path} holds one network; --subnet and --uniform choose among those of a run")
         with progress() as report:
-            opened = open_artifact(folder, task, cache=cache, compute=compute, with_task=True)
+            opened = open_artifact(path, task, cache=cache, exact=exact, with_task=True)
             assert opened.task is not None
-            engine = engine_for(opened.packed, opened.task.example_inputs())
-            measured = score(engine.run, opened.task, getattr(opened.task, data), report)
-        _print_artifact(opened, data, str(engine), measured, as_json)
+            run = partial(in_pieces, opened.runner)
+            measured = score(run, opened.task, getattr(opened.task, data), report)
+        _print_artifact(opened, data, str(opened.runner), measured, as_json)
     else:
         if task is not None:
-            raise click.UsageError(f"{folder} is no artifact; a run knows its task, leave out --task")
-        _evaluate_run(folder, subnet, uniform, data, as_json)
+            raise click.UsageError(f"{path} is no artifact; a run knows its task, leave out --task")
+        _evaluate_run(path, subnet, uniform, data, as_json)
 
 
 def _evaluate_run(folder: Path, subnet: Path | None, uniform: int | None, data: str, as_json: bool) -> None:
@@ -81,4 +83,4 @@ def _print_artifact(opened: Deployed, data: str, engine: str, measured: Score, a
     if reported is not None:
         difference = 100 * (measured.accuracy - reported)
         rows.append(["reported by the search", f"{percent(reported)} ({difference:+.2f} points)"])
-    print_table(f"{opened.folder} on {data} data", ["", "value"], [*rows, ["runs as", engine]])
+    print_table(f"{opened.path} on {data} data", ["", "value"], [*rows, ["runs as", engine]])

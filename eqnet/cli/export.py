@@ -11,7 +11,7 @@ import click
 from eqnet.cli.console import json_option, print_json, print_table, progress
 from eqnet.cli.subnets import Chosen, check, chosen, subnet_options
 from eqnet.data import BATCH_NORM_SAMPLES, calibration_inputs
-from eqnet.deploy.engine import engine_for
+from eqnet.runtime.engine import engine_for
 from eqnet.export.destinations import DESTINATIONS, Export, Written, destination
 from eqnet.export.packing import pack_run
 from eqnet.export.targets import built_in

@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("artifact", type=click.Path(path_type=Path))
 @click.option(
     "--input",
     "path",
@@ -36,20 +36,20 @@ SHOWN = 10
 @artifact_options
 @json_option
 def run(
-    folder: Path,
+    artifact: Path,
     path: Path,
     out: Path | None,
     mean: str | None,
     std: str | None,
     task: str | None,
     cache: Path,
-    compute: str,
+    exact: bool,
     as_json: bool,
 ) -> None:
     """Run an exported network on an array or an image.
 
-    FOLDER is one that eqnet export wrote. The outputs of a single input, without the batch dimension, are written
-    without it, too.
+    ARTIFACT is what eqnet export wrote: a folder, an .onnx file, or an .so file, which is machine code. Any other
+    .onnx file will do, too. The outputs of a single input, without the batch dimension, are written without it, too.
     """
     if (mean is None) != (std is None):
         raise click.UsageError("--mean and --std go together")
@@ -59,7 +59,7 @@ def run(
     if out is not None and out.suffix != ".npy":
         raise click.UsageError(f"-o {out}: outputs are written as a NumPy array; give a name that ends in .npy")
     with progress(quiet=as_json) as report:
-        found = answer(open_artifact(folder, task, cache=cache, compute=compute), path, normalization, report)
+        found = answer(open_artifact(artifact, task, cache=cache, exact=exact), path, normalization, report)
     if out is not None:
         content = io.BytesIO()
         np.save(content, (found.y if found.inputs.batched else found.y[0]).numpy(), allow_pickle=False)
@@ -67,7 +67,7 @@ def run(
     if as_json:
         top = [[{"class": c, "probability": p} for c, p in row] for row in found.top(TOP, len(found.y))]
         shape = [*found.y.shape] if found.inputs.batched else [*found.y.shape[1:]]
-        print_json({"input": [*found.inputs.said], "runs": str(found.engine), "shape": shape, "top": top})
+        print_json({"input": [*found.inputs.said], "runs": found.engine, "shape": shape, "top": top})
         return
     _print(found, path)
     if out is not None:

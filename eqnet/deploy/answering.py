@@ -1,4 +1,4 @@
-"""What a packed model answers to the inputs of a file."""
+"""What a model answers to the inputs of a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eqnet.deploy.engine import Engine, engine_for
+from eqnet.deploy.batching import in_pieces
 from eqnet.deploy.inputs import Inputs, read_inputs
 from eqnet.deploy.opening import Deployed
 from eqnet.errors import InputError
@@ -26,12 +26,12 @@ class Answer:
     Attributes:
         y: float32 [N, ...].
         inputs: what it was given.
-        engine: what ran it.
+        engine: what ran it, for people.
     """
 
     y: Tensor
     inputs: Inputs
-    engine: Engine
+    engine: str
 
     def top(self, count: int, samples: int) -> list[list[tuple[int, float]]]:
         """For each of the first ``samples``, the most probable classes and their probabilities by softmax.
@@ -56,15 +56,14 @@ def answer(
     Raises:
         InputError: the file is not what the model takes.
     """
-    inputs = read_inputs(path, opened.origin, normalization)
+    inputs = read_inputs(path, opened.taken, normalization)
     x, origin = inputs.x, opened.origin
     if not len(x):
         raise InputError(f"{path}: is of shape {[*x.shape]}; give at least one input")
     results = []
     try:
-        engine = engine_for(opened.packed, x[:1] if origin is None else origin.example())
         for first in range(0, len(x), BATCH):
-            results.append(engine.run(x[first : first + BATCH]).float())
+            results.append(in_pieces(opened.runner, x[first : first + BATCH]).float())
             if report is not None:
                 report("Running", min(first + BATCH, len(x)), len(x))
     except InputError as e:
@@ -72,4 +71,4 @@ def answer(
             f"; its task's inputs are [{', '.join(map(str, ('N', *origin.shape)))}]" if origin is not None else ""
         )
         raise InputError(f"{path}: {e}{expected}") from e
-    return Answer(torch.cat(results), inputs, engine)
+    return Answer(torch.cat(results), inputs, str(opened.runner))

@@ -10,12 +10,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqnet.deploy.origin import Origin
 from eqnet.errors import InputError, MissingPackageError
 from eqnet.tasks.task import Normalization
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of images of so many channels."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a model takes.
+
+    Attributes:
+        shape: of one input, without the batch; None if that is not known, or not one.
+        dtype: of the inputs.
+        normalization: of the pixels of an image, if it is known.
+    """
+
+    shape: tuple[int, ...] | None
+    dtype: torch.dtype
+    normalization: Normalization | None = None
 
 
 @dataclass(frozen=True)
@@ -33,12 +47,12 @@ class Inputs:
     said: tuple[str, ...]
 
 
-def read_inputs(path: Path, origin: Origin | None, normalization: Normalization | None = None) -> Inputs:
+def read_inputs(path: Path, taken: Taken | None, normalization: Normalization | None = None) -> Inputs:
     """Reads ``path``, an array if it ends in .npy and else an image.
 
     Args:
         path: of a NumPy array [N, ...] or of a single input [...], or of anything that Pillow reads.
-        origin: what the model says of its inputs; None if it says nothing.
+        taken: what the model says of its inputs; None if it says nothing.
         normalization: of the pixels of an image; that of the task if None.
 
     Raises:
@@ -48,11 +62,11 @@ def read_inputs(path: Path, origin: Origin | None, normalization: Normalization 
     if path.suffix == ".npy":
         if normalization is not None:
             raise InputError(f"{path}: arrays are taken as they are; --mean and --std are for images")
-        return _array(path, origin)
-    return _image(path, origin, normalization)
+        return _array(path, taken)
+    return _image(path, taken, normalization)
 
 
-def _array(path: Path, origin: Origin | None) -> Inputs:
+def _array(path: Path, taken: Taken | None) -> Inputs:
     try:
         with path.open("rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
@@ -60,14 +74,14 @@ def _array(path: Path, origin: Origin | None) -> Inputs:
         raise InputError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e})") from e
     except ValueError as e:  # what holds objects, or is no array at all
         raise InputError(f"{path}: is no .npy array of numbers ({e}); write one with numpy.save") from e
-    dtype = origin.dtype if origin is not None else torch.float32
+    dtype = taken.dtype if taken is not None else torch.float32
     wanted = np.dtype("float32") if dtype is torch.bfloat16 else torch.empty(0, dtype=dtype).numpy().dtype
     if array.dtype.newbyteorder("=") != wanted:
         raise InputError(
             f"{path}: holds {array.dtype}; the model takes {wanted}: prepare the array as the task does and save it "
             f"with .astype('{wanted}')"
         )
-    shape = origin.shape if origin is not None else None
+    shape = taken.shape if taken is not None else None
     if shape is not None and array.ndim not in (len(shape), len(shape) + 1):
         one = ", ".join(map(str, shape))
         raise InputError(f"{path}: is of shape {[*array.shape]}; expected [{one}], or [N, {one}] for several")
@@ -80,23 +94,17 @@ def _array(path: Path, origin: Origin | None) -> Inputs:
     x = x if batched else x.unsqueeze(0)
     said = [f"read an array {[*array.shape]} of {wanted}"]
     if shape is not None and tuple(x.shape[1:]) != shape:
-        said.append(f"which is of another size than the task's inputs, {[*shape]}")
+        said.append(f"which is of another size than {[*shape]}, what the model was made for")
     return Inputs(x, batched, tuple(said))
 
 
-def _image(path: Path, origin: Origin | None, normalization: Normalization | None) -> Inputs:
-    shape = origin.shape if origin is not None else None
-    if (
-        origin is None
-        or shape is None
-        or len(shape) != 3
-        or shape[0] not in _MODES
-        or not origin.dtype.is_floating_point
-    ):
+def _image(path: Path, taken: Taken | None, normalization: Normalization | None) -> Inputs:
+    shape = taken.shape if taken is not None else None
+    if taken is None or shape is None or len(shape) != 3 or shape[0] not in _MODES or not taken.dtype.is_floating_point:
         takes = f"takes inputs of shape {[*shape]}" if shape is not None else "says nothing of its inputs"
         raise InputError(f"{path}: is no .npy array, and the model {takes}, not images; give an array as .npy")
     channels, height, width = shape
-    normalization = normalization or origin.normalization
+    normalization = normalization or taken.normalization
     if normalization is None:
         raise InputError(
             f"{path}: the task does not say how pixels become inputs; give --mean and --std, 0 and 1 for pixels from "
@@ -108,7 +116,7 @@ def _image(path: Path, origin: Origin | None, normalization: Normalization | Non
     pixels, said = _pixels(path, channels, height, width)
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (normalization.mean, normalization.std))
     said.append(f"subtracted the mean {_numbers(normalization.mean)} and divided by {_numbers(normalization.std)}")
-    return Inputs(((pixels - mean) / std).to(origin.dtype).unsqueeze(0), False, tuple(said))
+    return Inputs(((pixels - mean) / std).to(taken.dtype).unsqueeze(0), False, tuple(said))
 
 
 def _pixels(path: Path, channels: int, height: int, width: int) -> tuple[Tensor, list[str]]:

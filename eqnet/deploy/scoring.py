@@ -30,7 +30,7 @@ class Score:
 
 
 def score(run: Callable[[Tensor], Tensor], task: Task, dataset: Dataset[Any], report: Report | None = None) -> Score:
-    """Accuracy and loss of ``run`` on all samples of ``dataset``.
+    """Accuracy and loss of ``run``, from a batch of inputs to outputs, on all samples of ``dataset``.
 
     Raises:
         ModelError: the outputs hold inf or NaN.
@@ -44,7 +44,7 @@ def score(run: Callable[[Tensor], Tensor], task: Task, dataset: Dataset[Any], re
         total += size * torch.tensor(values, dtype=torch.float64)
         done += size
         if report is not None:
-            report("Running the packed model", done, count)
+            report("Running the model", done, count)
     accuracy, loss = (total / done).tolist()
     if not abs(loss) < float("inf"):
         raise ModelError("the model's outputs hold inf or NaN; check the data")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eqnet.bench.timing import Call, in_turn, threads
-from eqnet.deploy.engine import engine_for
+from eqnet.runtime.engine import engine_for
 from eqnet.formats import LayerFormat
 from eqnet.layers import Elastic
 from eqnet.packed.layers import PACKED, PackedLayer

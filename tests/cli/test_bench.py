@@ -47,7 +47,7 @@ def test_network_is_printed_as_tables(
 ) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 1, 6, 6), np.float32))
     monkeypatch.setattr(
-        sys.modules["eqnet.cli.bench"], "start", lambda *_: Start(1.5, 0.25, 0.125, 100_000_000, 120_300_000)
+        sys.modules["eqnet.cli.bench"], "start", lambda *_, **__: Start(1.5, 0.25, 0.125, 100_000_000, 120_300_000)
     )
     common = ("bench", artifact, "--task", small_task, "--seconds", "0.05", "--threads", "1")
     table = eqnet(*common, "--batch", "2", "--input", tmp_path / "x.npy").out
@@ -86,7 +86,7 @@ def test_kernels_are_printed_beside_the_limits(eqnet: Command, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), ("give either the folder of an artifact or --kernels",)),
+        ((), ("give either an artifact or --kernels",)),
         (("--kernels", "--threads", "0"), ("expected whole numbers from 1",)),
         (("--kernels", "--threads", "1,,2"), ("expected whole numbers from 1",)),
         (("--kernels", "--shape", "64"), ("--shape takes two numbers",)),

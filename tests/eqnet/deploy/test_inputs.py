@@ -10,14 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from eqnet.deploy.inputs import read_inputs
-from eqnet.deploy.origin import Origin
+from eqnet.deploy.inputs import Taken, read_inputs
 from eqnet.errors import InputError, MissingPackageError
 from eqnet.tasks import Normalization
 
-GRAY = Origin("t", "t", 0, (1, 4, 6), torch.float32, Normalization((0.25,), (0.5,)))
-COLOR = Origin("t", "t", 0, (3, 2, 2), torch.float32, Normalization((0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))
-TOKENS = Origin("t", "t", 0, (7,), torch.int64)
+GRAY = Taken((1, 4, 6), torch.float32, Normalization((0.25,), (0.5,)))
+COLOR = Taken((3, 2, 2), torch.float32, Normalization((0.1, 0.2, 0.3), (0.5, 1.0, 2.0)))
+TOKENS = Taken((7,), torch.int64)
 
 ROUNDING = 1e-6
 """Pixels, means and deviations below 10 in float32."""
@@ -59,7 +58,7 @@ def test_integers_are_read_where_the_model_takes_them(tmp_path: Path) -> None:
 
 def test_another_size_is_said(tmp_path: Path) -> None:
     found = read_inputs(_saved(tmp_path, np.zeros((1, 8, 8), np.float32)), GRAY)
-    assert "another size than the task's inputs, [1, 4, 6]" in found.said[-1]
+    assert "another size than [1, 4, 6], what the model was made for" in found.said[-1]
 
 
 @pytest.mark.parametrize(
@@ -142,16 +141,16 @@ def test_unfit_image_is_refused_by_name(tmp_path: Path, make, message: str) -> N
     assert "x.png" in str(error.value)
 
 
-@pytest.mark.parametrize("origin", [None, TOKENS, Origin("t", "t", 0, (2, 4, 4), torch.float32)], ids=str)
-def test_image_for_a_model_that_takes_none_is_refused(tmp_path: Path, origin: Origin | None) -> None:
+@pytest.mark.parametrize("taken", [None, TOKENS, Taken((2, 4, 4), torch.float32)], ids=str)
+def test_image_for_a_model_that_takes_none_is_refused(tmp_path: Path, taken: Taken | None) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
     with pytest.raises(InputError, match=r"give an array as \.npy"):
-        read_inputs(tmp_path / "x.png", origin)
+        read_inputs(tmp_path / "x.png", taken)
 
 
 def test_image_needs_a_normalization_that_fits(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
-    silent = Origin("t", "t", 0, (1, 4, 6), torch.float32)
+    silent = Taken((1, 4, 6), torch.float32)
     with pytest.raises(InputError, match="--mean and --std"):
         read_inputs(tmp_path / "x.png", silent)
     with pytest.raises(InputError, match="mean has 2 values"):

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqnet.errors import InputError, ModelError
+from eqnet.errors import InputError
 from eqnet.packed.model import PackedModel
+from eqnet.runtime.outputs import first_output
+from eqnet.runtime.program import compile
+from eqnet.runtime.unsupported import UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Engine:
         reason: why there is no such program; empty if there is.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[..., Tensor]
     whole: bool
     reason: str = ""
 
@@ -31,20 +34,18 @@ class Engine:
         return "one integer program" if self.whole else f"layer by layer ({self.reason})"
 
 
-def engine_for(packed: PackedModel, example: Tensor) -> Engine:
+def engine_for(packed: PackedModel, *example: Tensor) -> Engine:
     """The integer program of ``packed`` where it compiles, else its layers one by one.
 
     Args:
         packed: on the CPU.
         example: a batch of its inputs.
     """
-    from eqnet.runtime import UnsupportedError, compile
-
     try:
         return Engine(compile(packed, example), True)
     except UnsupportedError as e:
         reason = str(e).removesuffix("; run the model layer by layer instead")
-        return Engine(lambda x: _layer_by_layer(packed, x), False, reason)
+        return Engine(lambda *xs: layer_by_layer(packed, *xs), False, reason)
     except _REFUSALS as e:
         raise _unfit(example, e) from e
 
@@ -53,17 +54,21 @@ _REFUSALS = (RuntimeError, IndexError, ValueError, TypeError)
 """What PyTorch raises on inputs that do not fit."""
 
 
-def _layer_by_layer(packed: PackedModel, x: Tensor) -> Tensor:
+def layer_by_layer(packed: PackedModel, *xs: Tensor) -> Tensor:
+    """What the packed model returns.
+
+    Raises:
+        InputError: the inputs do not fit.
+        ModelError: it returns no tensor.
+    """
     with torch.inference_mode():
         try:
-            y = packed(x)
+            y = packed(*xs)
         except _REFUSALS as e:
-            raise _unfit(x, e) from e
-    if not isinstance(y, Tensor):
-        raise ModelError(f"the model returns a {type(y).__name__}, not one tensor; call it in Python")
-    return y
+            raise _unfit(xs, e) from e
+    return first_output(y)
 
 
-def _unfit(x: Tensor, error: Exception) -> InputError:
-    dtype = str(x.dtype).removeprefix("torch.")
-    return InputError(f"the model does not run on inputs of shape {[*x.shape]} and type {dtype}: {error}")
+def _unfit(xs: tuple[Tensor, ...], error: Exception) -> InputError:
+    given = ", ".join(f"shape {[*x.shape]} and type {str(x.dtype).removeprefix('torch.')}" for x in xs)
+    return InputError(f"the model does not run on inputs of {given}: {error}")
