@@ -1,0 +1,47 @@
+"""Linear layers with a quantized input."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import onnx_ir as ir
+
+from eqnet.export.onnx.inputs import quantized
+from eqnet.export.onnx.options import LayerForm
+from eqnet.export.onnx.products import gemm
+from eqnet.export.onnx.registry import Site, writes
+from eqnet.export.onnx.weights import IntegerWeight, dequantized, is_grouped
+from eqnet.packed.layers import PackedLinear
+
+
+@writes(PackedLinear, quantized_input=True)
+def write_linear(site: Site) -> ir.Value:
+    """``DequantizeLinear, DequantizeLinear → Gemm`` for a matrix, or ``MatMul``, which become integer kernels."""
+    layer = cast(PackedLinear, site.layer)
+    assert site.x is not None
+    x = quantized(site, site.x)
+    if is_grouped(layer):
+        return _grouped(site, layer, x)
+    site.form = LayerForm(True, "integers")
+    weight = IntegerWeight.of(layer).arranged(np.transpose)
+    if site.rank == 2:
+        return gemm(site, x, weight)
+    product: ir.Value = site.op.MatMul(x, weight.write(site, 1, with_zero_point=True))
+    return _plus_bias(site, product)
+
+
+def _grouped(site: Site, layer: PackedLinear, x: ir.Value) -> ir.Value:
+    """With the weight transposed at every run: as [cols, rows], ONNX Runtime would round the input a second time."""
+    site.form = LayerForm(False, "floating point: its weight has scales for groups of inputs")
+    if site.rank == 2:
+        bias = [site.constant(layer.bias.numpy(), "bias")] if layer.bias is not None else []
+        return site.op.Gemm(x, dequantized(site), *bias, transB=1)
+    return _plus_bias(site, site.op.MatMul(x, site.op.Transpose(dequantized(site), perm=[1, 0])))
+
+
+def _plus_bias(site: Site, product: ir.Value) -> ir.Value:
+    bias = site.layer.bias
+    if bias is None:
+        return product
+    return site.op.Add(product, site.constant(bias.numpy(), "bias"))

@@ -1,0 +1,148 @@
+"""Weights as operators: packed codes, and what makes numbers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from eqnet.export.onnx.codes import tensor
+from eqnet.export.onnx.registry import Site
+from eqnet.formats import Format, Granularity
+from eqnet.packed.layers import PackedLayer
+
+Array = np.ndarray[Any, Any]
+
+_LARGEST_BIAS = 2.0**29
+"""Of an integer bias, which shares 32 bits with the sums that it is added to."""
+
+_FINE_ENOUGH = 12
+"""Bits of weight and input together from which on a bias that is rounded to a multiple of both scales is close enough.
+
+It is off by half a unit then where one step of the next layer's input is some dozens of units or more.
+"""
+
+_SAFE_BITS = 7
+"""Signed codes of so many bits never overflow the 16 bits in which some processors add two products."""
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerWeight:
+    """A weight that an integer kernel takes: one scale for the tensor or for each channel.
+
+    Attributes:
+        fmt: of the codes.
+        codes: int16 [rows, cols].
+        zero_point: int16 [1 or rows].
+        scale: float32 [1 or rows]; none is 0.
+        shift: by how many bits codes and zero points are shifted to the left when the file is loaded; ``scale`` is
+            that of the shifted ones. Makes the unit in which a bias is rounded finer.
+    """
+
+    fmt: Format
+    codes: Array
+    zero_point: Array
+    scale: Array
+    shift: int = 0
+
+    @classmethod
+    def of(cls, layer: PackedLayer) -> IntegerWeight:
+        """That of a layer with a quantized input, with which it computes what it did.
+
+        Integer kernels take the bias as an integer multiple of both scales. Where it is too large for that, beside
+        next to nothing or 0, the channel gets a larger scale, and the codes that are closest.
+        """
+        assert layer.input_scale is not None
+        assert layer.input_format is not None
+        weight = layer.weight
+        codes, zero = weight.integers().numpy(), weight.zero_points().numpy().reshape(-1)
+        scale = weight.scale.float().numpy().reshape(-1)
+        least = np.zeros(1, np.float32)
+        if layer.bias is not None:
+            least = (layer.bias.abs() / (layer.input_scale * _LARGEST_BIAS)).numpy()
+        if not scale.all() or (np.abs(scale) < least).any():
+            rows = weight.rows
+            scale, zero, least = (np.broadcast_to(part, rows) for part in (scale, zero, least))
+            larger = np.maximum(np.abs(scale), least)
+            larger = np.where(larger == 0, np.float32(1), larger)
+            larger = np.where(scale < 0, -larger, larger)
+            shrunk = np.rint((codes - zero[:, None]) * (scale / larger)[:, None]).astype(np.int16) + zero[:, None]
+            codes = np.where((larger == scale)[:, None], codes, shrunk)
+            scale = larger.astype(np.float32)
+        room = (_SAFE_BITS if weight.format.symmetric else 8) - weight.format.bits
+        shift = max(0, min(room, _FINE_ENOUGH - weight.format.bits - layer.input_format.bits))
+        return cls(weight.format, codes, zero, (scale / np.float32(1 << shift)).astype(np.float32), shift)
+
+    def arranged(self, arrange: Callable[[Array], Array]) -> IntegerWeight:
+        """With codes in another order; zero points and scales stay."""
+        return replace(self, codes=arrange(self.codes))
+
+    def write(self, site: Site, axis: int, *, with_zero_point: bool) -> ir.Value:
+        """The weight in floating point; ``axis`` is that of the output channels.
+
+        Args:
+            site: of the layer.
+            axis: of ``codes``, if there is a scale for each channel.
+            with_zero_point: whether zero points of 0 are written, too.
+        """
+        op = site.op
+        inputs = [self._widened(site, self.codes, "weight"), site.constant(_scalar(self.scale), "scale")]
+        if not self.fmt.symmetric:
+            inputs.append(self._widened(site, _scalar(self.zero_point), "zero_point"))
+        elif with_zero_point:
+            inputs.append(site.constant(np.zeros(_scalar(self.scale).shape, np.int8), "zero_point"))
+        attributes = {"axis": axis} if self.scale.size > 1 else {}
+        weight: ir.Value = op.DequantizeLinear(*inputs, **attributes)
+        return weight
+
+    def _widened(self, site: Site, integers: Array, name: str) -> ir.Value:
+        """``integers`` as INT8 or UINT8; ONNX Runtime computes this once, when it loads the file."""
+        value = site.constant(tensor(integers, self.fmt), name)
+        to = ir.DataType.INT8 if self.fmt.symmetric else ir.DataType.UINT8
+        if self.shift:
+            value = site.op.Cast(value, to=ir.DataType.INT32)
+            value = site.op.Mul(value, site.constant(np.array(1 << self.shift, np.int32), "finer"))
+            return site.op.Cast(value, to=to)
+        return value if value.dtype == to else site.op.Cast(value, to=to)
+
+
+def _scalar(parts: Array) -> Array:
+    """[n], or [] if n is 1."""
+    return parts.reshape(()) if parts.size == 1 else parts
+
+
+def dequantized(site: Site, arrange: Callable[[Array], Array] | None = None, axis: int = 0) -> ir.Value:
+    """The weight of a layer in floating point, exactly, whatever its granularity.
+
+    Args:
+        site: of the layer.
+        arrange: from codes [rows, cols] to the order in which they are written; not for groups.
+        axis: of the output channels afterwards.
+
+    Returns:
+        float32, in that order; [rows, cols] without ``arrange``.
+    """
+    weight = site.layer.weight
+    fmt = weight.format
+    codes, zero = weight.integers().numpy(), weight.zero_points().numpy()
+    scale = weight.scale.float().numpy()
+    attributes: dict[str, int] = {}
+    if fmt.granularity is Granularity.GROUP and scale.shape[1] > 1:
+        assert arrange is None
+        attributes = {"axis": 1, "block_size": fmt.group_size}
+    else:
+        scale, zero = _scalar(scale.reshape(-1)), _scalar(zero.reshape(-1))
+        attributes = {"axis": axis} if scale.ndim else {}
+    inputs = [site.constant(tensor(arrange(codes) if arrange else codes, fmt), "weight"), site.constant(scale, "scale")]
+    if not fmt.symmetric:
+        inputs.append(site.constant(tensor(zero, fmt), "zero_point"))
+    result: ir.Value = site.op.DequantizeLinear(*inputs, **attributes)
+    return result
+
+
+def is_grouped(layer: PackedLayer) -> bool:
+    """Whether a row of the weight has more than one scale."""
+    return layer.weight_format.granularity is Granularity.GROUP and layer.weight.scale.shape[1] > 1

@@ -1,0 +1,92 @@
+"""From a packed model to an ONNX file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from eqnet.errors import RunError
+from eqnet.export.onnx.codes import stored_bytes
+from eqnet.export.onnx.lowering import lower
+from eqnet.export.onnx.metadata import describe
+from eqnet.export.onnx.opsets import opset_for
+from eqnet.export.onnx.options import OnnxOptions, OnnxReport
+from eqnet.export.onnx.rules import simplify
+from eqnet.export.onnx.translation import translate
+from eqnet.files import unwritable
+from eqnet.packed.model import PackedModel
+from eqnet.tracing import ExampleInputs
+
+Report = Callable[[str, int, int], None]
+
+
+def write(
+    packed: PackedModel,
+    path: Path,
+    example_inputs: ExampleInputs,
+    calibration: Sequence[ExampleInputs],
+    options: OnnxOptions,
+    report: Report | None,
+) -> OnnxReport:
+    """See ``eqnet.export.onnx.write_onnx``."""
+    opset = opset_for(packed.layers, options.opset)
+    _check_writable(path)
+    model = translate(packed, example_inputs, opset)
+    forms = lower(model.graph, packed.layers, options, report)
+    simplify(model, packed, calibration, options, forms)
+    describe(model, packed)
+    nbytes = _save(model, path)
+    weights = {id(layer.codes): layer.weight for layer in packed.layers.values()}.values()
+    return OnnxReport(
+        path=path,
+        nbytes=nbytes,
+        packed_bytes=sum(weight.nbytes for weight in weights),
+        stored_bytes=sum(map(stored_bytes, weights)),
+        opset=opset,
+        layers=forms,
+        dynamic=_dynamic(model.graph),
+    )
+
+
+def _dynamic(graph: ir.Graph) -> tuple[str, ...]:
+    """Names of the dimensions of inputs that may have any size."""
+    shapes = [value.shape for value in graph.inputs if value.shape is not None]
+    return tuple(dict.fromkeys(str(d.value) for shape in shapes for d in shape if isinstance(d, ir.SymbolicDim)))
+
+
+def _check_writable(path: Path) -> None:
+    """Raises RunError before any work if the folder cannot be written."""
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise unwritable(path, e) from e
+
+
+def _save(model: ir.Model, path: Path) -> int:
+    """Writes a temporary file, checks it and renames it. Returns its bytes."""
+    model.ir_version = onnx.helper.find_min_ir_version_for(
+        [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()], True
+    )
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        os.close(handle)
+        ir.save(model, temporary)
+        onnx.checker.check_model(str(temporary), full_check=True)
+        temporary.chmod(0o644)
+        nbytes = temporary.stat().st_size
+        temporary.replace(path)
+    except OSError as e:
+        raise unwritable(path, e) from e
+    finally:
+        temporary.unlink(missing_ok=True)  # there still only if something failed, Ctrl-C included
+    return nbytes
