@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
 
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
-from eqnet.search.cost import CostModel
-from eqnet.search.found import Found
+from eqnet.search.cost import NANOSECONDS, CostModel
+from eqnet.search.found import Found, Key
 from eqnet.search.measure import Judge
 from eqnet.search.problem import Problem
 from eqnet.search.result import (
     Accuracy,
     Baseline,
+    Cost,
     FrontPoint,
     LayerResult,
     MeasuredLatency,
@@ -27,6 +29,7 @@ from eqnet.search.result import (
     StatedBudget,
     Uniform,
 )
+from eqnet.space import ElasticSpace
 from eqnet.subnet import Subnet
 from eqnet.supernet import Supernet
 from eqnet.tasks.task import Task
@@ -52,14 +55,14 @@ def describe(
     This is where test data is read, each sample once.
     """
     space = supernet.space
-    costs = CostModel(space, problem.costs.latency)
+    cost = _priced(problem, space)
     winner = space.subnet(found.winner)
     test = Judge(supernet, task, task.test)
     uniform = {
         bits: Uniform(
             validation=validation.accuracy(subnet),
             test=test.accuracy(subnet),
-            cost=costs.cost(subnet),
+            cost=cost(subnet),
         )
         for bits, subnet in compared.items()
     }
@@ -74,7 +77,7 @@ def describe(
             for b in (*problem.budgets, *([problem.floor] if problem.floor else []))
         ),
         subnet=winner,
-        cost=costs.cost(winner),
+        cost=cost(winner),
         accuracy=Accuracy(
             predicted=accuracy_at(predicted),
             validation=found.validated[found.winner].accuracy,
@@ -96,7 +99,7 @@ def describe(
         front=tuple(
             FrontPoint(
                 subnet=space.subnet(key),
-                cost=costs.cost(key),
+                cost=cost(key),
                 predicted=float(np.exp(value)),
                 predicted_accuracy=accuracy_at(float(np.exp(value))),
                 validation=found.validated[key].accuracy if key in found.validated else None,
@@ -117,8 +120,9 @@ def describe(
         result=result,
         metric=problem.metric,
         measured=[
-            (float(getattr(costs.cost(key), problem.metric) or 0.0), measured.divergence, measured.accuracy)
+            (float(value), measured.divergence, measured.accuracy)
             for key, measured in found.measured.items()
+            if (value := getattr(cost(key), problem.metric)) is not None
         ],
         held_out_predicted=found.held_out[0],
         held_out_measured=found.held_out[1],
@@ -126,6 +130,18 @@ def describe(
         convergence=[np.exp(history) for history in found.convergence],
         optima=[float(np.exp(value)) for value in found.optima],
     )
+
+
+def _priced(problem: Problem, space: ElasticSpace) -> Callable[[Subnet | Key], Cost]:
+    """What subnets of the supernet's whole space cost; latencies are known of those alone that the target runs."""
+    costs, table = CostModel(space), problem.costs.latency
+
+    def cost(network: Subnet | Key) -> Cost:
+        subnet = network if isinstance(network, Subnet) else space.subnet(network)
+        nanoseconds = table.total(subnet, space.layers) if table is not None else None
+        return replace(costs.cost(subnet), latency=None if nanoseconds is None else nanoseconds / NANOSECONDS)
+
+    return cost
 
 
 def uniform_subnets(problem: Problem) -> dict[int, Subnet]:

@@ -105,7 +105,8 @@ def search(
         settings: how hard to search.
         store: SQLite file that keeps every measurement.
         target: proposes nothing that this engine does not run.
-        latency: of this supernet; made, and kept in memory alone, if None and a budget needs it.
+        latency: of this supernet, with the target's engine; that of eqnet itself is timed, and what it takes kept in
+            memory alone, if None and a budget needs it.
         report: told (stage, done, total).
 
     Raises:
@@ -114,10 +115,10 @@ def search(
         InputError: the target runs nothing of the space.
         RunError: the store is foreign, corrupt or cannot be written.
     """
-    check_engine(budgets, target)
     if bounds_latency(budgets) is None:
         latency = None
     elif latency is None:
+        check_engine(budgets, target)
         latency = LatencyMeter(supernet, task.example_inputs(), report=report)
     problem = Problem.of(supernet.space, budgets, target, latency.table if latency is not None else None)
     settings = settings or Settings()

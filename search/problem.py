@@ -76,8 +76,9 @@ class Problem:
             BudgetError: no subnet meets the budgets; the message has the nearest feasible value. Or a latency is
                 bounded that cannot be measured.
         """
-        check_engine(budgets, target)
-        left = space.restrict(target.why_not) if target is not None else space
+        if latency is None:
+            check_engine(budgets, target)
+        left = target.restrict(space) if target is not None else space
         costs = CostModel(left, latency)
         floors = [b for b in budgets if b.is_floor]
         bounds = tuple(b for b in budgets if not b.is_floor)

@@ -1,4 +1,4 @@
-"""What the time of a layer depends on, and layers and networks that take the same time as all that they stand for."""
+"""Layers and networks of random codes, which take the same time as all that they stand for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from eqnet.formats import MAX_BITS, Format, Granularity, LayerFormat
+from eqnet.formats import Format, LayerFormat
 from eqnet.layers import Elastic
 from eqnet.packed.layers import PACKED, ChannelAffine, InputRange, PackedLayer
 from eqnet.packed.layers.norm import into_identity, scale_and_shift
@@ -22,38 +22,6 @@ from eqnet.tracing import is_affine
 
 _SCALES = {16: torch.float16, 32: torch.float32}
 """Types of scales by their bits."""
-
-_INPUT = Format(MAX_BITS, False)
-"""Stands for every format of an input: codes are bytes while they are computed with, whatever their width."""
-
-
-def stand_in(layer: Layer, fmt: LayerFormat, whole: bool) -> LayerFormat:
-    """The format that stands for all those in which ``layer`` runs the same kernel on the same amount of memory.
-
-    The time depends on shapes, and
-
-    * in a program of the whole network, whose weights are unpacked to bytes when it is compiled: on the size of groups,
-      and on whether codes less zero points go beyond a byte, as they can for asymmetric codes of 8 bits alone;
-    * else, in a linear layer, whose kernels read packed weights: on the width of the weight, the size of its groups
-      and whether it has zero points; and on whether the input is quantized;
-    * else, where weights are unpacked in each call: on the whole format of the weight, and on whether the input is
-      quantized.
-
-    Args:
-        layer: of the space.
-        fmt: that it takes.
-        whole: whether the network runs as one program on integers.
-    """
-    weight = layer.stored_format(fmt.weight)
-    activation = _INPUT if fmt.activation is not None else None
-    if not whole and layer.kind != "Linear":
-        return LayerFormat(weight, activation)
-    bits, symmetric = weight.bits, weight.symmetric
-    if whole:
-        bits, symmetric = MAX_BITS, symmetric or bits < MAX_BITS
-    if weight.group_size and weight.group_size < layer.cols:
-        return LayerFormat(Format(bits, symmetric, Granularity.GROUP, weight.group_size), activation)
-    return LayerFormat(Format(bits, symmetric, Granularity.CHANNEL), activation)
 
 
 def packed_layer(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int) -> PackedLayer:

@@ -11,20 +11,19 @@ import torch
 from torch import Tensor
 
 from eqnet.bench.timing import Call, in_turn, threads
-from eqnet.runtime.engine import engine_for
 from eqnet.formats import LayerFormat
 from eqnet.layers import Elastic
-from eqnet.packed.layers import PACKED, PackedLayer
+from eqnet.packed.layers import PACKED
 from eqnet.packed.model import PackedModel
 from eqnet.packed.packing import pack
-from eqnet.packed.record import Record
-from eqnet.runtime import UnsupportedError, compile
-from eqnet.search.latency.kernels import packed_layer, packed_network, stand_in
-from eqnet.search.latency.machine import machine
+from eqnet.search.latency.engine import Kernels, Timed
+from eqnet.search.latency.eqnet import EQNET
+from eqnet.search.latency.kernels import packed_layer, packed_network
 from eqnet.search.latency.table import LatencyTable
 from eqnet.search.latency.timing import Timing, Timings
-from eqnet.space import ElasticSpace, Layer
+from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
+from eqnet.target import Target
 
 KERNEL_SECONDS = 0.05
 """For which one layer in one format is timed."""
@@ -46,7 +45,7 @@ Formats = Mapping[str, LayerFormat]
 
 
 class LatencyMeter:
-    """What the networks of one supernet take for one input, on this machine, with eqnet's own engine.
+    """What the networks of one supernet take for one input, on this machine, with one engine.
 
     Nothing is timed twice: what ``path`` holds of this machine, this number of threads and these versions is used
     again.
@@ -57,13 +56,18 @@ class LatencyMeter:
         path: file of the timings; None keeps them in memory.
         count: threads of the engine; PyTorch's number if None.
         report: told (stage, done, total).
+        timed: what runs the networks.
+        target: formats that it does not run are not timed.
 
     Raises:
         RunError: the file is damaged or cannot be written.
-        InputError: the supernet does not run on the example, or returns something else than one tensor.
+        MissingPackageError: the engine is not installed.
+        InputError: the supernet does not run on the example, or returns something else than one tensor; or the target
+            runs nothing of some layer.
 
     Attributes:
         machine: what the times are of.
+        engine: that is timed.
         table: predicts latencies.
     """
 
@@ -74,13 +78,19 @@ class LatencyMeter:
         path: Path | None = None,
         count: int | None = None,
         report: Report | None = None,
+        *,
+        timed: Timed = EQNET,
+        target: Target | None = None,
     ) -> None:
         self._threads = count or torch.get_num_threads()
         self._example = example[:1].cpu()
         self._timings = Timings(path)
         self._report: Report = report or (lambda *_: None)
-        self.machine = machine(self._threads)
-        self.table = self._table(supernet)
+        self.machine = timed.machine(self._threads)
+        space = supernet.space.restrict(target.why_not) if target is not None else supernet.space
+        some = packed_network(supernet, space.subnet([0] * len(space.sets)))
+        self.engine = timed.opened(some, self._example, space, self._threads)
+        self.table = self._table(supernet, space, _layer_inputs(some, self._example))
 
     def network(self, supernet: Supernet, subnet: Formats) -> Timing:
         """The time of a network as it is deployed.
@@ -91,18 +101,12 @@ class LatencyMeter:
             supernet: calibrated; its weights play no part.
             subnet: one of its.
         """
-        return self._networks(supernet, [subnet], self.table.whole, pack)[0]
+        return self._networks(supernet, [subnet], pack)[0]
 
-    def _table(self, supernet: Supernet) -> LatencyTable:
-        space = supernet.space
-        some = packed_network(supernet, space.subnet([0] * len(space.sets)))
-        # Where some layers can stay in floating point, most networks are no programs on integers.
-        whole = engine_for(some, self._example).whole and all(
-            choice.activation is not None for tied in space.sets for choice in tied.choices
-        )
-        inputs = _layer_inputs(some, self._example)
+    def _table(self, supernet: Supernet, space: ElasticSpace, inputs: Mapping[str, Sequence[Tensor]]) -> LatencyTable:
+        stand_in = self.engine.stand_in
         formats = {
-            layer.name: list(dict.fromkeys(stand_in(layer, space.member_format(layer, c), whole) for c in tied.choices))
+            layer.name: list(dict.fromkeys(stand_in(layer, space.member_format(layer, c)) for c in tied.choices))
             for tied in space.sets
             for layer in tied.layers
         }
@@ -111,13 +115,13 @@ class LatencyMeter:
         for done, layer in enumerate(space.layers):
             self._report("Timing layers", done, len(space.layers))
             elastic, calls = supernet.elastic[layer.name], inputs.get(layer.name, [])
-            timed = self._layer(elastic, layer, formats[layer.name], calls, whole, share, space.scale_bits)
+            timed = self._layer(elastic, layer, formats[layer.name], calls, share, space.scale_bits)
             layers[layer.name] = dict(zip(formats[layer.name], timed, strict=True))
         self._report("Timing layers", len(space.layers), len(space.layers))
-        ends = [_extreme(space, layers, whole, pick) for pick in (min, max)]
-        fast, slow = self._networks(supernet, ends, whole, packed_network)
-        stands = [_stand_ins(space, subnet, whole) for subnet in ends]
-        return LatencyTable.fitted(layers, (stands[0], stands[1]), (fast, slow), whole)
+        ends = [_extreme(space, layers, self.engine, pick) for pick in (min, max)]
+        fast, slow = self._networks(supernet, ends, packed_network)
+        stands = [_stand_ins(space, subnet, self.engine) for subnet in ends]
+        return LatencyTable.fitted(layers, (stands[0], stands[1]), (fast, slow), self.engine)
 
     def _layer(
         self,
@@ -125,7 +129,6 @@ class LatencyMeter:
         layer: Layer,
         formats: Sequence[LayerFormat],
         inputs: Sequence[Tensor],
-        whole: bool,
         seconds: float,
         scale_bits: int,
     ) -> list[int]:
@@ -134,11 +137,10 @@ class LatencyMeter:
         for x in inputs:
             kind: Any = PACKED[type(elastic)].kind
             what = f"{layer.kind}({kind.extra_repr(elastic)}) of {[*x.shape]}"
-            engine = "in a program" if whole else "by itself"
-            keys = [f"{self.machine}: {what} in {fmt}, fp{scale_bits} scales, {engine}" for fmt in formats]
+            keys = [f"{self.machine}: {what} in {fmt}, fp{scale_bits} scales, {self.engine}" for fmt in formats]
             if any(self._timings.get(key) is None for key in keys):
                 made = [packed_layer(elastic, layer, fmt, scale_bits) for fmt in formats]
-                calls = [_call(one, x, whole) for one in made]
+                calls = [self.engine.layer(one, x) for one in made]
                 with threads(self._threads), torch.inference_mode():
                     timed = in_turn(calls, seconds * len(calls), BLOCK)
                 self._timings.add({key: Timing.of(times) for key, times in zip(keys, timed, strict=True)})
@@ -146,13 +148,13 @@ class LatencyMeter:
         return totals
 
     def _networks(
-        self, supernet: Supernet, subnets: Sequence[Formats], whole: bool, make: Callable[..., PackedModel]
+        self, supernet: Supernet, subnets: Sequence[Formats], make: Callable[..., PackedModel]
     ) -> list[Timing]:
-        keys = [self._key(supernet, _stand_ins(supernet.space, subnet, whole)) for subnet in subnets]
+        keys = [self._key(supernet, _stand_ins(supernet.space, subnet, self.engine)) for subnet in subnets]
         missing = {key: subnet for key, subnet in zip(keys, subnets) if self._timings.get(key) is None}
         if missing:
-            engines = [engine_for(make(supernet, subnet).to("cpu"), self._example) for subnet in missing.values()]
-            calls: list[Call] = [lambda run=engine.run: run(self._example) for engine in engines]  # type: ignore[misc]
+            networks = [make(supernet, subnet).to("cpu") for subnet in missing.values()]
+            calls: list[Call] = [self.engine.network(packed, self._example) for packed in networks]
             rounds = []
             for done in range(ROUNDS):
                 self._report("Timing networks", done, ROUNDS)
@@ -175,19 +177,6 @@ class LatencyMeter:
         return timing
 
 
-def _call(layer: PackedLayer, x: Tensor, whole: bool) -> Call:
-    """A call of the layer alone, by what would run it in its network."""
-    if whole:
-        try:
-            program = compile(PackedModel(layer, Record({})), x)
-        except UnsupportedError:  # in this format alone: then PyTorch calls the layers of such networks
-            pass
-        else:
-            return lambda: program(x)
-    layer.prepare()
-    return lambda: layer(x)
-
-
 def _layer_inputs(packed: PackedModel, example: Tensor) -> dict[str, list[Tensor]]:
     """What each layer is given, in each of its calls."""
     seen: dict[str, list[Tensor]] = {}
@@ -205,17 +194,20 @@ def _layer_inputs(packed: PackedModel, example: Tensor) -> dict[str, list[Tensor
     return seen
 
 
-def _stand_ins(space: ElasticSpace, subnet: Formats, whole: bool) -> dict[str, LayerFormat]:
-    return {layer.name: stand_in(layer, subnet[layer.name], whole) for layer in space.layers}
+def _stand_ins(space: ElasticSpace, subnet: Formats, kernels: Kernels) -> dict[str, LayerFormat]:
+    return {layer.name: kernels.stand_in(layer, subnet[layer.name]) for layer in space.layers}
 
 
 def _extreme(
-    space: ElasticSpace, layers: Mapping[str, Mapping[LayerFormat, int]], whole: bool, pick: Callable[..., int]
+    space: ElasticSpace,
+    layers: Mapping[str, Mapping[LayerFormat, int]],
+    kernels: Kernels,
+    pick: Callable[..., int],
 ) -> Formats:
     """The subnet whose layers take the least or the most time alone."""
 
-    def time(tied: Any, gene: int) -> int:
+    def time(tied: TiedSet, gene: int) -> int:
         choice = tied.choices[gene]
-        return sum(layers[one.name][stand_in(one, space.member_format(one, choice), whole)] for one in tied.layers)
+        return sum(layers[one.name][kernels.stand_in(one, space.member_format(one, choice))] for one in tied.layers)
 
     return space.subnet([pick(range(len(tied.choices)), key=lambda g: time(tied, g)) for tied in space.sets])

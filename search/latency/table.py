@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from eqnet.errors import InputError
 from eqnet.formats import LayerFormat
-from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.engine import Kernels
 from eqnet.search.latency.timing import Timing
 from eqnet.space import Layer
 
@@ -23,13 +23,13 @@ class LatencyTable:
         fastest: nanoseconds of the fastest network of the space, measured; what no layer accounts for is part of it.
         stands: the formats that stand for those of that network, by layer.
         added: by layer and by the format that stands for others, nanoseconds beyond the layer of that network.
-        whole: whether networks run as one program on integers.
+        kernels: tell which formats stand for which.
     """
 
     fastest: int
     stands: Mapping[str, LayerFormat]
     added: LayerTimes
-    whole: bool
+    kernels: Kernels
 
     @classmethod
     def fitted(
@@ -37,7 +37,7 @@ class LatencyTable:
         layers: LayerTimes,
         ends: tuple[Mapping[str, LayerFormat], Mapping[str, LayerFormat]],
         measured: tuple[Timing, Timing],
-        whole: bool,
+        kernels: Kernels,
     ) -> LatencyTable:
         """The table that is right about the fastest and about the slowest network.
 
@@ -49,7 +49,7 @@ class LatencyTable:
             layers: times of layers alone.
             ends: the formats that stand for those of the fastest and of the slowest network, by layer.
             measured: their times.
-            whole: see the attribute.
+            kernels: see the attribute.
         """
         fast, slow = ends
         alone = sum(layers[name][slow[name]] - layers[name][fast[name]] for name in layers)
@@ -60,7 +60,7 @@ class LatencyTable:
             name: {fmt: (time - times[fast[name]]) * above // below for fmt, time in times.items()}
             for name, times in layers.items()
         }
-        return cls(measured[0].median, fast, added, whole)
+        return cls(measured[0].median, fast, added, kernels)
 
     def nanoseconds(self, layer: Layer, fmt: LayerFormat) -> int:
         """What ``layer`` adds in format ``fmt``.
@@ -68,18 +68,25 @@ class LatencyTable:
         Raises:
             InputError: the layer was not measured in it.
         """
-        stand = stand_in(layer, fmt, self.whole)
+        stand = self.kernels.stand_in(layer, fmt)
         try:
             return self.added[layer.name][stand]
         except KeyError as e:
             raise InputError(f"layer '{layer.name}' was not timed in {fmt}, which is outside the elastic space") from e
+
+    def total(self, subnet: Mapping[str, LayerFormat], layers: Sequence[Layer]) -> int | None:
+        """Nanoseconds of a network; None if a layer was not measured in its format, which the target does not run."""
+        stands = {layer.name: self.kernels.stand_in(layer, subnet[layer.name]) for layer in layers}
+        times = [self.added[name].get(stand) for name, stand in stands.items()]
+        known = [time for time in times if time is not None]
+        return self.fastest + sum(known) if len(known) == len(times) else None
 
     def corrected(self, subnet: Mapping[str, LayerFormat], layers: Sequence[Layer], measured: int) -> LatencyTable:
         """The table by which ``subnet`` takes at least ``measured`` nanoseconds.
 
         What is missing is shared among the layers that run other kernels than in the fastest network, whose time stays.
         """
-        found = {layer.name: stand_in(layer, subnet[layer.name], self.whole) for layer in layers}
+        found = {layer.name: self.kernels.stand_in(layer, subnet[layer.name]) for layer in layers}
         slower = {name: stand for name, stand in found.items() if stand != self.stands[name]}
         missing = measured - self.fastest - sum(self.added[name][stand] for name, stand in found.items())
         if missing <= 0 or not slower:

@@ -20,7 +20,7 @@ from eqnet.export.targets import load_target
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
 from eqnet.search.driver import Settings, search
-from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.latency.table import LatencyTable
 from eqnet.search.latency.timing import Timing
 from eqnet.search.measure import Judge
@@ -192,15 +192,15 @@ class MadeUpMeter:
     machine = "made up"
 
     def __init__(self, supernet: Supernet, measured: Any) -> None:
-        space = supernet.space
+        space, kernels = supernet.space, OwnEngine(whole=False)
         stands = {
-            layer.name: list(dict.fromkeys(stand_in(layer, choice, False) for choice in tied.choices))
+            layer.name: list(dict.fromkeys(kernels.stand_in(layer, choice) for choice in tied.choices))
             for tied in space.sets
             for layer in tied.layers
         }
         added = {name: {fmt: 10 * (fmt.weight.bits - 2) for fmt in formats} for name, formats in stands.items()}
         fast = {name: next(fmt for fmt in times if not times[fmt]) for name, times in added.items()}
-        self.table = LatencyTable(1000, fast, added, False)
+        self.table = LatencyTable(1000, fast, added, kernels)
         self.measured, self.timed = measured, 0
 
     def network(self, _: Supernet, subnet: Any) -> Timing:

@@ -13,6 +13,7 @@ import eqnet
 from eqnet import Choices, Supernet
 from eqnet.bench import timing
 from eqnet.search.latency import meter as module
+from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.latency.meter import LatencyMeter
 
 
@@ -66,7 +67,7 @@ def test_every_kernel_is_timed_once_and_layers_that_are_called_twice_count_twice
     before = made.fingerprint()
     first = LatencyMeter(made, x, tmp_path / "latency.json", 1)
     assert made.fingerprint() == before
-    assert first.table.whole
+    assert first.engine == OwnEngine(whole=True)
     assert counted == [1, 1, 1, 1, 1], "a kernel for each layer; three rounds of the only network there is"
     assert {len(times) for times in first.table.added.values()} == {1}
     second = LatencyMeter(made, x, tmp_path / "latency.json", 1)
@@ -90,7 +91,7 @@ def test_what_is_no_program_is_timed_layer_by_layer_in_every_width(counted: list
     x = torch.zeros(1, 6, dtype=torch.int64)
     made = supernet(Words(), f"{bits} edge=none", x)
     meter = LatencyMeter(made, x)
-    assert not meter.table.whole
+    assert meter.engine == OwnEngine(whole=False)
     assert counted[:2] == [7, 7]
     made.calibrate([x])
     subnet = made.space.subnet([0, 0])

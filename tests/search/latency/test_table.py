@@ -9,7 +9,7 @@ import pytest
 from eqnet import BudgetError, Format, InputError, LayerFormat
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
-from eqnet.search.latency.kernels import stand_in
+from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.latency.table import LatencyTable
 from eqnet.search.latency.timing import Timing
 from eqnet.space import ElasticSpace, Layer
@@ -17,6 +17,7 @@ from tests.search.small import every_gene, space
 
 A = Layer("a", "Linear", rows=4, cols=64, macs=256, inputs=64)
 B = Layer("b", "Linear", rows=4, cols=4, macs=16, inputs=4)
+KERNELS = OwnEngine(whole=False)
 SPACE: ElasticSpace = space("w=2,8:channel:sym a=float edge=none", A, B)
 NARROW, WIDE = (choice for choice in SPACE.sets[0].choices)
 ALONE = {"a": {NARROW: 100, WIDE: 160}, "b": {NARROW: 50, WIDE: 40}}
@@ -25,7 +26,7 @@ FAST, SLOW = {"a": NARROW, "b": WIDE}, {"a": WIDE, "b": NARROW}  # alone: 140 an
 
 def fitted(fast: int, slow: int, noise: int = 0) -> LatencyTable:
     ends = Timing(fast, fast, fast), Timing(slow, slow, slow + noise)
-    return LatencyTable.fitted(ALONE, (FAST, SLOW), ends, whole=False)
+    return LatencyTable.fitted(ALONE, (FAST, SLOW), ends, KERNELS)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,14 @@ def test_without_timings_there_is_no_latency() -> None:
         model.limit(Budget.parse("5ms"))
 
 
+def test_the_total_of_a_network_is_known_if_all_its_layers_were_timed() -> None:
+    table = fitted(1000, 1070)
+    assert table.total({"a": WIDE, "b": NARROW}, SPACE.layers) == 1070
+    assert table.total({"a": WIDE, "b": LayerFormat(Format(3))}, SPACE.layers) is None
+
+
 def test_formats_that_were_not_timed_are_refused_by_layer() -> None:
     other = LayerFormat(Format(3))
-    assert stand_in(A, other, False) not in ALONE["a"]
+    assert KERNELS.stand_in(A, other) not in ALONE["a"]
     with pytest.raises(InputError, match="layer 'a' was not timed in int3:tensor"):
         fitted(1000, 1070).nanoseconds(A, other)
