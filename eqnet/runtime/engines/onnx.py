@@ -129,6 +129,7 @@ def new_session(
     exact: bool = True,
     optimized: bool = True,
     folder: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Any:
     """A session on the CPU.
 
@@ -139,6 +140,7 @@ def new_session(
         exact: see ``eqnet.runtime.open``.
         optimized: False runs the graph node by node, as it is written.
         folder: of external data, if the model is given as bytes.
+        settings: ONNX Runtime's own, beside those.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
@@ -154,7 +156,7 @@ def new_session(
     options.inter_op_num_threads = 1
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    for key, value in (EXACT if exact else FAST).items():
+    for key, value in {**(EXACT if exact else FAST), **(settings or {})}.items():
         options.add_session_config_entry(key, value)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
