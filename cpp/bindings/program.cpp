@@ -4,10 +4,12 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -17,6 +19,7 @@
 
 #include "bindings.h"
 #include "eqnet/program.h"
+#include "eqnet/serialized.h"
 
 namespace nb = nanobind;
 
@@ -112,4 +115,11 @@ void bind_program(nb::module_& m) {
           },
           nb::arg("x"), nb::arg("images"), nb::arg("height"), nb::arg("width"), nb::arg("y"), nb::arg("threads"),
           nb::call_guard<nb::gil_scoped_release>());
+
+  m.def(
+      "read_program",
+      [](nb::bytes data, const std::string& isa) {
+        return eqnet::read_program(static_cast<const std::uint8_t*>(data.data()), data.size(), named(isa)).program;
+      },
+      nb::arg("data"), nb::arg("isa") = "");
 }

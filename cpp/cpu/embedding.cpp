@@ -6,38 +6,13 @@
 #include "eqnet/threads.h"
 #include "multiversion.h"
 #include "planes.h"
+#include "scales.h"
 
 namespace eqnet {
 namespace {
 
 constexpr std::int64_t kAtOnce = 512;         // columns
 constexpr std::int64_t kTaskElements = 16384;  // below this many, another thread is not worth waking
-
-float from_half(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t exponent = half >> 10 & 31, fraction = half & 1023u;
-  std::uint32_t bits;
-  if (exponent == 0) {  // zero and subnormal numbers
-    const float value = static_cast<float>(fraction) * 0x1p-24f;
-    std::memcpy(&bits, &value, sizeof(bits));
-  } else {
-    bits = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-  }
-  bits |= sign;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-float scale_at(const Table& table, std::int64_t index) {
-  if (table.scale_type == ScaleType::kFloat32) return static_cast<const float*>(table.scale)[index];
-  const std::uint16_t stored = static_cast<const std::uint16_t*>(table.scale)[index];
-  if (table.scale_type == ScaleType::kFloat16) return from_half(stored);
-  const std::uint32_t bits = static_cast<std::uint32_t>(stored) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
 
 int zero_at(const Table& table, std::int64_t index) {
   if (table.zero_point == nullptr) return 1 << (table.bits - 1);
@@ -59,7 +34,7 @@ EQNET_MULTIVERSION void gather_row(const Table& table, std::int64_t row, float* 
     const std::int64_t end = std::min({(group + 1) * table.group_size, unpacked + kAtOnce, table.cols});
     const std::int64_t index = (table.scale_per_row ? row * table.groups() : 0) + group;
     const auto zero = static_cast<float>(zero_at(table, index));
-    const float scale = scale_at(table, index);
+    const float scale = scale_at(table.scale, table.scale_type, index);
     for (; column < end; ++column) out[column] = (static_cast<float>(codes[column - unpacked]) - zero) * scale;
   }
 }

@@ -1,0 +1,1 @@
+"""One shared library that TVM's runtime runs."""

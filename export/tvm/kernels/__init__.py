@@ -1,0 +1,1 @@
+"""Libraries whose work eqnet's own C++ kernels do; TVM calls them."""
