@@ -1,94 +1,26 @@
-"""What a deployment engine runs: rules about formats, read from a table."""
+"""What a deployment engine runs, read from a table of rules."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
 from eqnet.errors import InputError
-from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
-from eqnet.space import Layer
+from eqnet.formats import MAX_BITS, MIN_BITS, LayerFormat
+from eqnet.space import ElasticSpace, Layer
+from eqnet.target_rules import DEPTHWISE, KINDS, Allowed, Rule, listed
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-_CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
-_DEPTHWISE = "depthwise"
-KINDS = ("Linear", "Embedding", *_CONVOLUTIONS, _DEPTHWISE)
-"""What a rule can be about: the modules that become elastic, and convolutions with one input channel a group."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """The formats of one tensor that an engine runs.
-
-    Attributes:
-        bits: widths of a code.
-        granularity: as in a format's text: ``tensor``, ``channel``, ``group32``; ``group`` allows any size.
-        symmetric: True, False or both.
-    """
-
-    bits: frozenset[int]
-    granularity: frozenset[str]
-    symmetric: frozenset[bool]
-
-    def broken(self, fmt: Format) -> tuple[int, str] | None:
-        """The first rule that ``fmt`` breaks: how many it keeps before, and the rule in words; None if it runs."""
-        shared = f"{fmt.granularity.value}{fmt.group_size or ''}"
-        if fmt.bits not in self.bits:
-            return 0, f"{fmt.bits} bits are not among {_listed(self.bits)}"
-        if shared not in self.granularity and fmt.granularity.value not in self.granularity:
-            return 1, f"granularity '{shared}' is not among {_listed(self.granularities)}"
-        if fmt.symmetric not in self.symmetric:
-            return 2, "it has to be " + ("asymmetric" if fmt.symmetric else "symmetric")
-        return None
-
-    @property
-    def granularities(self) -> list[str]:
-        """``granularity`` in the order tensor, channel, groups by their size."""
-        return sorted(self.granularity, key=_order)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One way in which an engine runs layers.
-
-    Attributes:
-        kinds: that it is about, of ``KINDS``; none for all the layers that no other rule names.
-        weight: formats of weights, as they are stored; None if the engine does not run these layers quantized.
-        activation: formats of the layers' inputs; None if inputs stay in floating point.
-        float_activation: whether an input may stay in floating point.
-    """
-
-    kinds: tuple[str, ...]
-    weight: Allowed | None
-    activation: Allowed | None
-    float_activation: bool
-
-    def broken(self, layer: Layer, fmt: LayerFormat) -> tuple[int, str] | None:
-        """What keeps ``layer`` from running in ``fmt`` in this way, as ``Allowed.broken``; None if it does run."""
-        if self.weight is None:
-            return 0, f"'{layer.name}': it has no quantized {layer.kind}"
-        stored = layer.stored_format(fmt.weight)
-        found = self.weight.broken(stored)
-        if found is not None:
-            folded = f" (stored as {stored}, as it takes in a batch norm)" if stored != fmt.weight else ""
-            return found[0], f"the weight of '{layer.name}' in {fmt.weight}{folded}: {found[1]}"
-        if fmt.activation is None:
-            floats = self.float_activation or layer.kind == "Embedding"
-            return None if floats else (3, f"'{layer.name}' with a floating-point input")
-        if self.activation is None:
-            return 3, f"'{layer.name}' with a quantized input"
-        found = self.activation.broken(fmt.activation)
-        return found and (4 + found[0], f"the input of '{layer.name}' in {fmt.activation}: {found[1]}")
-
 
 _NOTHING = Rule((), None, None, float_activation=False)
 
@@ -112,7 +44,10 @@ class Target:
     rules: tuple[Rule, ...]
 
     def why_not(self, layer: Layer, fmt: LayerFormat) -> str | None:
-        """Why ``layer`` cannot run in ``fmt`` here, in words; None if it can."""
+        """Why ``layer`` cannot run in ``fmt`` here, in words; None if it can.
+
+        Of several ways to run it, the one is told that it comes closest to.
+        """
         found = []
         for rule in self._rules_for(layer):
             broken = rule.broken(layer, fmt)
@@ -122,12 +57,46 @@ class Target:
         return f"{self.name} does not run {max(found, key=lambda broken: broken[0])[1]}"
 
     def _rules_for(self, layer: Layer) -> list[Rule]:
-        """Those that say most precisely what ``layer`` is; of several, the one that it comes nearest to is told."""
-        for name in (_DEPTHWISE, layer.kind) if layer.depthwise else (layer.kind,):
+        """Those that say most precisely what ``layer`` is."""
+        for name in (DEPTHWISE, layer.kind) if layer.depthwise else (layer.kind,):
             named = [rule for rule in self.rules if name in rule.kinds]
             if named:
                 return named
         return [rule for rule in self.rules if not rule.kinds] or [_NOTHING]
+
+    def restrict(self, space: ElasticSpace) -> ElasticSpace:
+        """The part of ``space`` that runs here.
+
+        Raises:
+            InputError: nothing is left for some layer; the message names it, a rule, and a space that has more to run.
+        """
+        try:
+            return space.restrict(self.why_not)
+        except InputError as e:
+            raise InputError(f"{e}, such as to --space '{self.space}'" if self.space else str(e)) from e
+
+    @property
+    def space(self) -> str:
+        """A space to search in, as ``--space`` takes it; "" if the engine runs nothing.
+
+        It has all that runs on integers, or else all that is weight-only, and more where the rules of several kinds of
+        layers differ.
+        """
+        rules = [(rule.weight, rule.activation) for rule in self.rules if rule.kinds != ("Embedding",)]
+        weights = [weight for weight, activation in rules if weight is not None and activation is not None]
+        inputs = [activation for _, activation in rules if activation is not None]
+        weights = weights or [weight for weight, _ in rules if weight is not None]
+        if not weights:
+            return ""
+        weight = reduce(or_, weights)
+        shared = dict.fromkeys("group32" if name == "group" else name for name in weight.granularities)
+        symmetry = [text for value, text in ((True, "sym"), (False, "asym")) if value in weight.symmetric]
+        text, bits = f"w={_widths(weight)}:{','.join(shared)}:{','.join(symmetry)} a=", weight.bits
+        if inputs:
+            activation = reduce(or_, inputs)
+            text += f"{_widths(activation)}:{'asym' if False in activation.symmetric else 'sym'}"
+            bits &= activation.bits
+        return f"{text}{'' if inputs else 'float'}{'' if MAX_BITS in bits else ' edge=none'}"
 
     @classmethod
     def load(cls, path: str | Path) -> Target:
@@ -178,7 +147,7 @@ def _rule(data: Mapping[str, Any], *, of_kinds: bool = False) -> Rule:
         if kind not in KINDS:
             close = difflib.get_close_matches(str(kind), KINDS, n=1)
             hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(f"kinds = {kind!r}: {hint}there are {_listed(KINDS)}")
+            raise ValueError(f"kinds = {kind!r}: {hint}there are {listed(KINDS)}")
     if not _boolean(data.get("runs", True)):
         if set(data) != {"kinds", "runs"}:
             raise ValueError("runs = false goes with kinds, and with nothing else")
@@ -238,10 +207,7 @@ def _check_keys(data: Mapping[str, Any], known: set[str]) -> None:
         raise ValueError(f"unknown key '{unknown[0]}'; there are {', '.join(sorted(known))}")
 
 
-def _order(granularity: str) -> tuple[int, int]:
-    kind = granularity.rstrip("0123456789")
-    return list(Granularity).index(Granularity(kind)), int(granularity.removeprefix(kind) or 0)
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(map(str, sorted(values) if isinstance(values, frozenset) else values))
+def _widths(allowed: Allowed) -> str:
+    low, *_, high = sorted([*allowed.bits, max(allowed.bits)])
+    whole = high - low == len(allowed.bits) - 1 > 1
+    return f"{low}-{high}" if whole else ",".join(map(str, sorted(allowed.bits)))

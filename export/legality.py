@@ -54,7 +54,7 @@ def nearest(target: Target, space: ElasticSpace, subnet: Mapping[str, LayerForma
         InputError: the subnet is not one of the space, or the target runs nothing of some layer; the message names it.
     """
     genes = space.genes(subnet)
-    runs = space.restrict(target.why_not)
+    runs = target.restrict(space)
     formats: dict[str, LayerFormat] = {}
     for tied, left, gene in zip(space.sets, runs.sets, genes, strict=True):
         given = tied.choices[int(gene)]
@@ -82,7 +82,7 @@ def require_legal(target: Target, space: ElasticSpace, subnet: Mapping[str, Laye
     if len(found) > SPELLED_OUT:
         rules.append(f"and {len(found) - SPELLED_OUT} more")
     said = f"{target.name} does not run {len(found)} of {len(space.layers)} layers in these formats:\n  "
-    said += "\n  ".join(rules)
+    said += "\n  ".join(rule.removeprefix(f"{target.name} does not run ") for rule in rules)
     try:
         legal = nearest(target, space, subnet)
     except InputError as e:

@@ -10,7 +10,8 @@ import click
 
 from eqnet.cli.console import json_option, print_json
 from eqnet.export.targets import load_target, table, tables
-from eqnet.target import Allowed, Rule, Target
+from eqnet.target import Target
+from eqnet.target_rules import Allowed, Rule
 
 WIDTH = 110
 """Columns of the text."""
@@ -45,9 +46,10 @@ def _lines(target: Target) -> Iterator[str]:
     for rule in target.rules:
         yield from _item("or" if rule.kinds == before else ", ".join(rule.kinds) or others, _rule(rule))
         before = rule.kinds
-    for what, texts in (("fast", [target.fast] if target.fast else []), ("source", target.source)):
-        for text in texts:
-            yield from _item(what, text)
+    space = f"--space '{target.space}'" if target.space else ""
+    for name, text in (("fast", target.fast), ("search", space), *(("source", source) for source in target.source)):
+        if text:
+            yield from _item(name, text)
 
 
 def _item(name: str, text: str) -> list[str]:
@@ -90,6 +92,7 @@ def _json(target: Target) -> dict[str, Any]:
         "name": target.name,
         "title": target.title,
         "fast": target.fast,
+        "space": target.space,
         "source": list(target.source),
         "rules": [
             {

@@ -47,6 +47,7 @@ chip: Our camera's chip
     point
   Conv3d: do not run quantized
   fast: 4-bit weights
+  search: --space 'w=4,8:tensor,channel,group8,group64:sym,asym a=6-8:asym'
   source: its data sheet, chapter 7
 """
 
@@ -81,6 +82,7 @@ def test_json_has_all_of_a_table(eqnet: Command, chip: Path) -> None:
         "name": "chip",
         "title": "Our camera's chip",
         "fast": "4-bit weights",
+        "space": "w=4,8:tensor,channel,group8,group64:sym,asym a=6-8:asym",
         "source": ["its data sheet, chapter 7"],
     }
     assert [(rule["kinds"], rule["runs"], rule["float_activation"]) for rule in rules] == [

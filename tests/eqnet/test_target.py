@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from eqnet import Format, Granularity, InputError, LayerFormat, Target
+from eqnet import Choices, Format, Granularity, InputError, LayerFormat, Target
 from eqnet.layers.base import ELASTIC
-from eqnet.space import Layer
-from eqnet.target import KINDS
+from eqnet.space import ElasticSpace, Layer, TiedSet
+from eqnet.target_rules import KINDS
 
 CONV = Layer("body.conv", "Conv2d", 4, 9, 36, 9)
 EMBEDDING = Layer("embed", "Embedding", 10, 4, 0, 1)
@@ -144,6 +144,42 @@ def test_the_weight_is_judged_as_it_is_stored(tmp_path: Path, granularity: str, 
     assert {name for name, reason in found.items() if reason is None} == runs
     if granularity == "tensor":
         assert "in int8:tensor (stored as int8:channel, as it takes in a batch norm)" in str(found["folded tensor"])
+
+
+@pytest.mark.parametrize(
+    ("table", "space"),
+    [
+        (GOOD, "w=4,8:channel,group32:sym a=8:asym"),
+        (GOOD.partition("[activation]")[0], "w=4,8:channel,group32:sym a=float"),
+        (GOOD.replace("bits = [8]", "bits = [5, 4, 6]"), "w=4,8:channel,group32:sym a=4-6:asym edge=none"),
+        # What is weight-only, or about embeddings, is left out where the rest runs on integers.
+        (BY_KIND, "w=2,4,8:tensor,channel:sym,asym a=8:asym"),
+        (GOOD + '[[layer]]\nkinds = ["Embedding"]\nweight = { bits = [2] }', "w=4,8:channel,group32:sym a=8:asym"),
+        ('title = ""\n[weight]\nbits = [2]\ngranularity = ["group", "group32"]\nsymmetric = [false]',
+         "w=2:group32:asym a=float edge=none"),
+        ('title = ""\n[[layer]]\nkinds = ["Linear"]\nruns = false', ""),
+    ],
+)  # fmt: skip
+def test_a_space_to_search_in_is_told(tmp_path: Path, table: str, space: str) -> None:
+    target = Target.load(written(tmp_path, table))
+    assert target.space == space
+    if space:
+        assert Choices.parse(space).formats(edge=True)
+
+
+def test_a_space_in_which_nothing_runs_is_refused_with_one_that_has_more(tmp_path: Path) -> None:
+    def space(text: str) -> ElasticSpace:
+        return ElasticSpace((TiedSet((LINEAR,), Choices.parse(text).formats()),))
+
+    target = Target.load(written(tmp_path, GOOD))
+    with pytest.raises(InputError) as raised:
+        target.restrict(space("w=4:channel:sym a=7:asym"))
+    assert str(raised.value) == (
+        "layer 'head': none of its 1 formats is allowed (chip does not run the input of 'head' in uint7:tensor: 7 bits "
+        "are not among 8); widen the space, such as to --space 'w=4,8:channel,group32:sym a=8:asym'"
+    )
+    left = target.restrict(space("w=3-5:tensor,channel:sym,asym a=7,8:asym"))
+    assert [str(choice) for choice in left.sets[0].choices] == ["int4:channel × uint8:tensor"]
 
 
 def test_kinds_are_those_that_become_elastic() -> None:

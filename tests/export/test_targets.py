@@ -82,6 +82,15 @@ def _why_not(target: Target, kind: str, text: str) -> str | None:
     return target.why_not(LAYERS[kind], fmt)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_finds_a_format_in_the_space_that_a_target_tells(name: str) -> None:
+    target = load_target(name)
+    kinds = set(LAYERS) - ({"Conv3d"} if name == "tflite-micro" else set())
+    formats = Choices.parse(target.space).formats(edge=True)
+    for kind in kinds - {"Embedding"}:
+        assert any(target.why_not(LAYERS[kind], fmt) is None for fmt in formats), kind
+
+
 def test_an_unknown_target_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'onnxruntime'"):
         load_target("onnx-runtime")
