@@ -91,7 +91,32 @@ def _eqnet(export: Export) -> Written:
     return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
 
 
-_ROWS = (Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),)
+def _onnx(export: Export) -> Written:
+    from eqnet.export.onnx import OnnxOptions, write_onnx
+
+    options = OnnxOptions(**export.options)
+    report = write_onnx(
+        export.packed,
+        export.path,
+        export.example,
+        calibration=export.calibration,
+        options=options,
+        report=export.report,
+    )
+    facts = {
+        "stored_weights": report.stored_bytes,
+        "packed_weights": report.packed_bytes,
+        "opset": report.opset,
+        "any": list(report.dynamic),
+        "layers": report.forms(),
+    }
+    return Written(report.nbytes, facts)
+
+
+_ROWS = (
+    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
+    Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
+)
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})
 

@@ -11,11 +11,12 @@ import click
 from eqnet.cli.console import json_option, print_json, print_table, progress
 from eqnet.cli.subnets import Chosen, check, chosen, subnet_options
 from eqnet.data import BATCH_NORM_SAMPLES, calibration_inputs
-from eqnet.runtime.engine import engine_for
 from eqnet.export.destinations import DESTINATIONS, Export, Written, destination
+from eqnet.export.legality import illegal, require_legal
 from eqnet.export.packing import pack_run
-from eqnet.export.targets import built_in
+from eqnet.export.targets import built_in, load_target
 from eqnet.packed.model import PackedModel
+from eqnet.runtime.engine import engine_for
 from eqnet.search.cost import CostModel
 
 
@@ -30,9 +31,22 @@ from eqnet.search.cost import CostModel
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @subnet_options
+@click.option("--target", help="Refuse what this engine does not run; see eqnet targets.")
+@click.option("--portable", is_flag=True, help="onnx: standard operators alone, for any engine.")
+@click.option("--exact", is_flag=True, help="onnx: keep sums of convolutions in floating point; slower.")
+@click.option(
+    "--opset", type=click.IntRange(min=1), help="onnx: version of the operators.  [default: as old as can be]"
+)
 @json_option
 def export(
-    run: Path, to: str, out: Path, subnet: Path | None, uniform: int | None, as_json: bool, **options: Any
+    run: Path,
+    to: str,
+    out: Path,
+    subnet: Path | None,
+    uniform: int | None,
+    target: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Pack a network of a run, and write it for where it will be used.
 
@@ -41,8 +55,11 @@ def export(
     row = destination(to)
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     row.check(out, given)
+    engine = load_target(target) if target is not None else None
     check(run, subnet, uniform)
     with progress(quiet=as_json) as report, chosen(run, subnet, uniform, report) as found:
+        if engine is not None:
+            require_legal(engine, found.run.supernet.space, found.subnet, run)
         report("Packing", 0, 1)
         packed = pack_run(found.run, found.subnet, found.accuracy, found.budgets)
         report("Packing", 1, 1)
@@ -70,11 +87,7 @@ def _facts(found: Chosen, packed: PackedModel, written: Written) -> dict[str, An
         **written.facts,
         "bpw": packed.bpw,
         "runs": str(engine_for(packed, found.run.task.example_inputs())),
-        "targets": [
-            target.name
-            for target in built_in()
-            if not any(target.why_not(layer, found.subnet[layer.name]) for layer in layers)
-        ],
+        "targets": [target.name for target in built_in() if not illegal(target, layers, found.subnet)],
     }
 
 
@@ -83,11 +96,15 @@ _WORDS: Mapping[str, str] = {
     "budgeted": "by the budget's arithmetic",
     "files": "what was written",
     "overhead": "of it overhead",
+    "stored_weights": "weights in types of the file",
+    "packed_weights": "weights in exactly their bits",
+    "any": "of any size",
+    "layers": "layers run as",
     "bpw": "stored bits per weight",
     "runs": "eqnet runs it as",
     "targets": "formats are those of",
 }
-_BYTES = ("bytes", "budgeted", "files", "overhead")
+_BYTES = ("bytes", "budgeted", "files", "overhead", "stored_weights", "packed_weights")
 
 
 def _words(name: str) -> str:
@@ -99,4 +116,6 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:,} bytes"
     if isinstance(value, float):
         return f"{value:.3f}"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{count} × {what}" for what, count in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
