@@ -43,12 +43,14 @@ def illegal(target: Target, layers: Iterable[Layer], subnet: Mapping[str, LayerF
 def nearest(target: Target, space: ElasticSpace, subnet: Mapping[str, LayerFormat]) -> Subnet:
     """The subnet of ``space`` that ``target`` runs and that departs least from ``subnet``.
 
-    A tied set that runs keeps its formats. Any other takes, of those that run, the one that
+    Each tied set takes, of the formats that run, those that
 
-    1. gives up the fewest bits of weights and inputs, none if it can,
-    2. gives up the fewest scales, none if it can,
-    3. stores the fewest bytes more,
-    4. is closest in widths, then in granularity, then in symmetry; of equals, the first of the space.
+    1. give up the fewest bits of weights and inputs, none if they can,
+    2. give up the fewest scales, none if they can,
+    3. store the fewest bytes more,
+    4. are closest in widths, then in granularity, then in symmetry,
+
+    so that a set that runs keeps its own.
 
     Raises:
         InputError: the subnet is not one of the space, or the target runs nothing of some layer; the message names it.
@@ -57,8 +59,7 @@ def nearest(target: Target, space: ElasticSpace, subnet: Mapping[str, LayerForma
     runs = target.restrict(space)
     formats: dict[str, LayerFormat] = {}
     for tied, left, gene in zip(space.sets, runs.sets, genes, strict=True):
-        given = tied.choices[int(gene)]
-        taken = given if given in left.choices else _closest(space, left, given)
+        taken = _closest(space, left, tied.choices[int(gene)])
         formats.update({layer.name: space.member_format(layer, taken) for layer in tied.layers})
     return Subnet(formats)
 
@@ -121,7 +122,7 @@ def _departure(layer: Layer, given: LayerFormat, taken: LayerFormat, scale_bits:
         max(0, -scales),
         max(0, extra),
         sum(map(abs, widths)),
-        abs(scales),
+        (given.weight.granularity, given.weight.group_size) != (taken.weight.granularity, taken.weight.group_size),
         before.symmetric is not after.symmetric,
         _asymmetric(given.activation) is not _asymmetric(taken.activation),
     )

@@ -131,7 +131,9 @@ def test_what_counts_as_near(
 ) -> None:
     target = chip(tmp_path, bits, granularity, symmetric, "[2, 4, 8]")
     of = space("w=2-8:tensor,channel,group4:sym,asym a=2-8:asym edge=none", LINEAR)
-    assert nearest(target, of, {"linear": formats(given)})["linear"] == formats(expected)
+    backwards = replace(of, sets=(replace(of.sets[0], choices=of.sets[0].choices[::-1]),))
+    for order in (of, backwards):
+        assert nearest(target, order, {"linear": formats(given)})["linear"] == formats(expected)
 
 
 def test_tied_sets_move_together_and_embeddings_keep_their_inputs(tmp_path: Path) -> None:
@@ -157,6 +159,15 @@ def test_a_layer_that_takes_in_a_batch_norm_is_what_it_stores(tmp_path: Path) ->
     given = dict.fromkeys(("conv", "plain"), formats("int4:tensor×uint8"))
     assert [violation.layer for violation in illegal(target, of.layers, given)] == ["plain"]
     assert nearest(target, of, given) == {**given, "plain": formats("int4:channel×uint8")}
+    channels = dict.fromkeys(("conv", "plain"), formats("int4:channel×uint8"))
+    assert nearest(target, of, channels) == channels
+    widened = nearest(chip(tmp_path, "[8]", '["tensor", "channel"]'), of, {**given, **channels})
+    assert widened["conv"] == formats("int8:channel×uint8"), "what was asked for decides between what is stored alike"
+    few = tuple(map(formats, ("int3:channel×uint8", "int4:group9×uint8", "int4:tensor×uint8")))
+    found = nearest(
+        chip(tmp_path, "[4]", '["channel", "group9"]'), ElasticSpace((TiedSet((CONV,), few),)), {"conv": few[0]}
+    )
+    assert found == {"conv": few[2]}, "it is stored with a scale for each channel, as before"
 
 
 def test_violations_are_in_the_order_of_the_layers_with_their_rules() -> None:
