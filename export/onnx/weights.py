@@ -80,6 +80,10 @@ class IntegerWeight:
         """With codes in another order; zero points and scales stay."""
         return replace(self, codes=arrange(self.codes))
 
+    def divided(self, by: Array) -> IntegerWeight:
+        """With scales that are divided by ``by`` [rows]."""
+        return replace(self, scale=(self.scale / by).astype(np.float32))
+
     def write(self, site: Site, axis: int, *, with_zero_point: bool) -> ir.Value:
         """The weight in floating point; ``axis`` is that of the output channels.
 

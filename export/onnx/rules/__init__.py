@@ -9,13 +9,46 @@ from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     CommonSubexpressionEliminationPass,
     DeduplicateInitializersPass,
+    IdentityEliminationPass,
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
 )
 
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
+from eqnet.export.onnx.rules.integer_clips import DropIntegerClip, MergeIntegerClips
+from eqnet.export.onnx.rules.mean_of_transpose import MeanOfTranspose
+from eqnet.export.onnx.rules.pad_into_conv import PadIntoConv
+from eqnet.export.onnx.rules.pointwise_as_gemm import PointwiseAsGemm
+from eqnet.export.onnx.rules.quantize_before_clip import QuantizeBeforeClip
+from eqnet.export.onnx.rules.quantize_before_concat import QuantizeBeforeConcat
+from eqnet.export.onnx.rules.quantize_before_moves import QUANTIZE_BEFORE_MOVES
+from eqnet.export.onnx.rules.quantize_before_pad import QuantizeBeforePad
+from eqnet.export.onnx.rules.quantize_before_relu import QuantizeBeforeRelu
+from eqnet.export.onnx.rules.result_by_channel import ResultByChannel
+from eqnet.export.onnx.rules.rule import Rule, apply
+from eqnet.export.onnx.rules.transposes import CancelTransposes
+from eqnet.export.onnx.rules.transpose_after import TRANSPOSE_AFTER_BOTH, TRANSPOSE_AFTER_ELEMENTWISE
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
+
+QUANTIZE_EARLY: tuple[type[Rule], ...] = (
+    QuantizeBeforeRelu,
+    QuantizeBeforeClip,
+    QuantizeBeforePad,
+    QuantizeBeforeConcat,
+    *QUANTIZE_BEFORE_MOVES,
+    MergeIntegerClips,
+    DropIntegerClip,
+)
+"""Move QuantizeLinear up to the layer whose result it quantizes; no code changes."""
+
+CHANNELS_LAST: tuple[type[Rule], ...] = (
+    CancelTransposes,
+    *TRANSPOSE_AFTER_ELEMENTWISE,
+    *TRANSPOSE_AFTER_BOTH,
+    MeanOfTranspose,
+)
+"""Move Transpose down to where it cancels out, or to codes, which are a quarter of the bytes."""
 
 
 def simplify(
@@ -27,7 +60,20 @@ def simplify(
 ) -> None:
     """Applies all rules; brings ``forms`` up to date."""
     ClearMetadataAndDocStringPass()(model)
+    _merge_equals(model)
+    apply(model, QUANTIZE_EARLY)
+    PadIntoConv()(model)
+    _merge_equals(model)
+    PointwiseAsGemm(packed.layers, options)(model)
+    ResultByChannel(packed, calibration, options, forms)(model)
+    apply(model, CHANNELS_LAST)
+    _merge_equals(model)
+
+
+def _merge_equals(model: ir.Model) -> None:
+    """Leaves one of equal initializers and operators, and nothing that is not used."""
     RemoveUnusedNodesPass()(model)
+    IdentityEliminationPass()(model)
     DeduplicateInitializersPass()(model)
     CommonSubexpressionEliminationPass()(model)
     RemoveUnusedOpsetsPass()(model)

@@ -1,0 +1,63 @@
+"""Bounds of codes, where there are several, or none is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from eqnet.export.onnx.rules.rule import Rule, constant, scalar
+
+_LEAST, _MOST = 0, 255
+"""Of UINT8."""
+
+
+def _bounds(clipped: ir.Value) -> tuple[int, int] | None:
+    """Of a Clip of bytes; None if it is none, or they are not known."""
+    node = clipped.producer()
+    assert node is not None
+    given = [scalar(value) for value in node.inputs[1:] if value is not None]
+    if any(bound is None or bound.dtype != np.uint8 for bound in given):
+        return None
+    low, high = (scalar(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 2))
+    return (_LEAST if low is None else int(low)), (_MOST if high is None else int(high))
+
+
+class MergeIntegerClips(Rule):
+    """``Clip(Clip(codes)) → Clip(codes)``."""
+
+    def pattern(self, op: Any, codes: Any) -> Any:
+        """What is replaced."""
+        inner = op.Clip(codes, _allow_other_inputs=True, _outputs=["inner"])
+        return op.Clip(inner, _allow_other_inputs=True, _outputs=["outer"])
+
+    def check(self, context: Any, inner: ir.Value, outer: ir.Value, **_: Any) -> bool:
+        """Both are of bytes."""
+        return _bounds(inner) is not None and _bounds(outer) is not None
+
+    def rewrite(self, op: Any, codes: ir.Value, inner: ir.Value, outer: ir.Value) -> Any:
+        """What takes its place."""
+        first, second = _bounds(inner), _bounds(outer)
+        assert first is not None
+        assert second is not None
+        low, high = (min(max(bound, second[0]), second[1]) for bound in first)
+        return op.Clip(codes, *(constant(op, np.uint8(bound)) for bound in (low, high)))
+
+
+class DropIntegerClip(Rule):
+    """``Clip(codes) → codes``, where the bounds are those of a byte."""
+
+    def pattern(self, op: Any, codes: Any) -> Any:
+        """What is replaced."""
+        return op.Clip(codes, _allow_other_inputs=True, _outputs=["clipped"])
+
+    def check(self, context: Any, codes: ir.Value, clipped: ir.Value) -> bool:
+        """The Clip has bounds, and leaves all codes."""
+        node = clipped.producer()
+        assert node is not None
+        return any(value is not None for value in node.inputs[1:]) and _bounds(clipped) == (_LEAST, _MOST)
+
+    def rewrite(self, op: Any, codes: ir.Value, clipped: ir.Value) -> Any:
+        """What takes its place."""
+        return op.Identity(codes)
