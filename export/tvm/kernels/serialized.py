@@ -16,7 +16,7 @@ from eqnet import _kernels
 from eqnet.formats import Granularity
 from eqnet.ops.linear import COMPUTE
 from eqnet.ops.panels import SCALE_TYPES
-from eqnet.packed.layers import PackedLinear
+from eqnet.packed.layers import PackedLayer, PackedLinear
 from eqnet.packed.model import PackedModel
 from eqnet.packed.tensor import PackedTensor
 from eqnet.runtime.builder import Bounds, Pool
@@ -29,7 +29,7 @@ VERSION = 1
 _PROGRAM, _LINEAR_LAYERS = 1, 2
 _CONVOLUTION, _SUM, _ACTIVATION, _POOLING, _CONCATENATION, _FLATTENING = range(1, 7)
 _STATIC = 2
-"""How linear layers compute whose input has a static format; the other ways are those of ``COMPUTE``."""
+"""How layers compute whose input has a static format; the other ways are those of ``COMPUTE``."""
 
 
 def serialized_program(packed: PackedModel, example: Tensor) -> tuple[bytes, tuple[int, ...]]:
@@ -55,8 +55,8 @@ def serialized_program(packed: PackedModel, example: Tensor) -> tuple[bytes, tup
     return data, shape
 
 
-def serialized_layers(layers: Mapping[str, PackedLinear]) -> bytes:
-    """Packed linear layers, to be called by their names."""
+def serialized_layers(layers: Mapping[str, PackedLayer]) -> bytes:
+    """Products with the matrices of packed layers, to be called by the names of these."""
     body, weights = _Body(), _Weights()
     body.add(len(layers))
     for name, layer in layers.items():
@@ -64,7 +64,8 @@ def serialized_layers(layers: Mapping[str, PackedLinear]) -> bytes:
         body.add(len(encoded)).array(encoded)
         body.add(weights.number(layer.weight))
         if fmt is None or layer.input_scale is None or layer.input_zero_point is None:
-            body.add(COMPUTE[layer.compute], 1.0, 0, 0, 0)
+            compute = layer.compute if isinstance(layer, PackedLinear) else "float"
+            body.add(COMPUTE[compute], 1.0, 0, 0, 0)
         else:
             body.add(_STATIC, layer.input_scale.item(), int(layer.input_zero_point.item()), fmt.qmin, fmt.qmax)
         body.add(layer.bias is not None)
