@@ -84,7 +84,7 @@ def vector(dtype: str, lanes: int) -> str:
 
 def local(dtype: str, lanes: int) -> Buffer:
     """A vector that can be changed; it stays in registers."""
-    return T.alloc_buffer((lanes,), dtype, scope="local", layout=None)
+    return T.alloc_buffer((lanes,), dtype, scope="global", layout=None)
 
 
 def scratch(elements: int, dtype: str) -> Buffer:
