@@ -61,5 +61,5 @@ def stored_bytes(weight: PackedTensor) -> int:
 
 def tensor(integers: np.ndarray[Any, Any], fmt: Format) -> ir.TensorProtocol:
     """``integers``, codes or zero points of ``fmt``, in their type."""
-    array = np.ascontiguousarray(integers).astype(np.int8 if fmt.symmetric else np.uint8)
+    array = integers.astype(np.int8 if fmt.symmetric else np.uint8, order="C")
     return ir.Tensor(array.astype(storage(fmt).numpy_type(fmt)))
