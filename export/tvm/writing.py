@@ -48,7 +48,7 @@ def write(
         text = loader_text(path, [str(spec["name"]) for spec in inputs])
         tell(_STAGES[2], 2, 3)
         loader_path(library).write_text(text)
-        found = difference(packed, library, example_inputs) if compiler.is_native else None
+        found = difference(packed, library, example_inputs, made.whole) if compiler.is_native else None
         nbytes = library.stat().st_size
         write_atomically(path, library.read_bytes())
         write_atomically(loader_path(path), text)

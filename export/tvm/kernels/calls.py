@@ -13,6 +13,10 @@ PROGRAM, LINEAR = "eqnet_program", "eqnet_linear"
 """Functions in the library: of the input and the result; of the input, the path of the layer, and the result."""
 
 
+_TYPES = ("float32", "bfloat16")
+"""That the kernels take."""
+
+
 def program_module(name: str, in_shape: tuple[int, ...], result: tuple[int, ...]) -> Any:
     """An IRModule whose function ``main`` is the serialized program that the library carries.
 
@@ -38,13 +42,18 @@ def linear_call(builder: Any, x: Any, layer: PackedLayer) -> Any:
 
     Args:
         builder: a ``relax.BlockBuilder`` within a function.
-        x: float32 or bfloat16 [..., cols], with a known number of dimensions.
+        x: [..., cols], in floating point and with a known number of dimensions.
         layer: found again by its ``path``.
 
     Returns:
         [..., rows], of the type of ``x``.
     """
-    out = relax.TensorType((*[*x.ty.shape.values][:-1], layer.rows), x.ty.dtype)
+    dtype = str(x.ty.dtype)
+    if dtype not in _TYPES:
+        return builder.emit(
+            relax.op.astype(linear_call(builder, builder.emit(relax.op.astype(x, "float32")), layer), dtype)
+        )
+    out = relax.TensorType((*[*x.ty.shape.values][:-1], layer.rows), dtype)
     return builder.emit(relax.op.call_dps_packed(LINEAR, [x, tvm.ir.StringImm(layer.path)], out_ty=out))
 
 
