@@ -1,5 +1,5 @@
 // Calls one function of a library that TVM's runtime would load, where there is no such runtime:
-//     call_library LIBRARY FUNCTION INPUT SIZES OUTPUT SIZES [LAYER]
+//     call_library LIBRARY FUNCTION INPUT SIZES OUTPUT SIZES
 // SIZES is like 2x3x8x8; the files hold float32.
 #include <dlfcn.h>
 #include <stdio.h>
@@ -63,14 +63,8 @@ int main(int argc, char** argv) {
   FILE* file = fopen(argv[3], "rb");
   if (file == NULL || fread(x.tensor.data, sizeof(float), x.count, file) != x.count) return 2;
   fclose(file);
-  TVMFFIAny arguments[3] = {tensor(&x)}, result = {0};
-  int count = 1;
-  if (argc > 7) {
-    arguments[count].type_index = kTVMFFIRawStr;
-    arguments[count++].v_c_str = argv[7];
-  }
-  arguments[count++] = tensor(&y);
-  if (function(NULL, arguments, count, &result) != 0) return 1;
+  TVMFFIAny arguments[] = {tensor(&x), tensor(&y)}, result = {0};
+  if (function(NULL, arguments, 2, &result) != 0) return 1;
   file = fopen(argv[5], "wb");
   if (file == NULL || fwrite(y.tensor.data, sizeof(float), y.count, file) != y.count) return 2;
   return fclose(file);
