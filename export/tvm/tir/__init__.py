@@ -10,7 +10,7 @@ from tvm import relax
 
 from eqnet.export.tvm.recording import record
 from eqnet.export.tvm.tir.dots import best_dot
-from eqnet.export.tvm.tir.network import Network
+from eqnet.export.tvm.tir.network import ModuleWriter
 from eqnet.packed.model import PackedModel
 
 __all__ = ["compile_module", "tir_module"]
@@ -31,8 +31,9 @@ def tir_module(packed: PackedModel, example: Tensor, target: Any) -> Any:
     Raises:
         UnsupportedError: the network does something that has no integer form; the message names it.
     """
-    recording = record(packed, example)
-    return Network(recording, tuple(example.shape[1:]), best_dot(target)).module()
+    writer = ModuleWriter(best_dot(target))
+    writer.add("main", record(packed, example), tuple(example.shape[1:]))
+    return writer.module()
 
 
 def compile_module(module: Any, target: Any) -> Any:
@@ -60,5 +61,6 @@ def compile_module(module: Any, target: Any) -> Any:
             passes.AttachGlobalSymbol(),
         ]
     )
-    with target:
+    # Functions are called by ``main`` alone, which checks its input; their own checks would double the size of a file.
+    with target, tvm.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
         return relax.build(module, target=target, relax_pipeline=pipeline)

@@ -1,7 +1,7 @@
 """Convolutions of every kind, one input at a time, for vectors of 16 output channels.
 
-Depthwise convolutions read a vector of inputs for a vector of outputs; those of one group of channels read one input for
-all; others gather. Weights lie in the order of the packed ones, transposed:
+Depthwise convolutions read a vector of inputs for a vector of outputs; those of one group of channels read one input
+for all; others gather. Weights lie in the order of the packed ones, transposed:
 
     panel 0 | panel 1 | ...             16 output channels each
     input 0 | input 1 | ...             of one output, counted as in the weight: channel, row, column of the kernel
@@ -116,7 +116,9 @@ def constants(spec: Columns, weights: Weights, input_zero: int, factor: np.float
         input_zero: the zero point of its input.
         factor: of multipliers and bias.
     """
-    panels = [in_panels(part, LANES, spec.panels) for part in (weights.codes, weights.zero, weights.multiplier * factor)]
+    panels = [
+        in_panels(part, LANES, spec.panels) for part in (weights.codes, weights.zero, weights.multiplier * factor)
+    ]
     codes, zero, multiplier = (part.transpose(0, 2, 1) for part in panels)
     start = in_panels(-input_zero * weights.sums, LANES, spec.panels).transpose(0, 2, 1)
     packed = planes.pack(codes.reshape(spec.panels, -1).astype(np.uint8), spec.bits, LANES)

@@ -197,7 +197,8 @@ class Body:
         residual = next(rest) if spec.finish.residual else None
         self.weights, self.multiplier, self.start, self.bias = itertools.islice(rest, 4)
         self.zeros = next(rest) if spec.own_zeros else None
-        self.offset, self.ones = (next(rest), next(rest)) if spec.has_offset else (None, None)
+        self.offset: Buffer | None = next(rest) if spec.has_offset else None
+        self.ones: Buffer | None = next(rest) if spec.has_offset else None
         self.writer = Writer(spec.finish, next(rest), list(rest), residual)
 
     def write(self) -> None:

@@ -43,9 +43,7 @@ class Layer:
             columns.Body(self.spec, images, buffers).write()
 
 
-def layer(
-    operation: Convolve, source: Value, result: Value, dot: Dot | None
-) -> tuple[Layer, list[npt.NDArray[Any]]]:
+def layer(operation: Convolve, source: Value, result: Value, dot: Dot | None) -> tuple[Layer, list[npt.NDArray[Any]]]:
     """The function of one convolution, and its constants but for the table.
 
     Args:
@@ -58,7 +56,7 @@ def layer(
     finish = finish_of_layer(result, residual=len(operation.inputs) > 1)
     factor = inverse(result.forms[0].coding) if finish.scaled else np.float32(1)
     weights = weights_of(parameters)
-    shape = {
+    shape: dict[str, Any] = {
         "input": source.codes(form_of(parameters)),
         "finish": finish,
         "kernel": parameters.kernel,

@@ -25,34 +25,61 @@ FLOATS = None
 """Stands for the floating-point form of a value."""
 
 
-class Network:
-    """An IRModule in the making.
+class ModuleWriter:
+    """An IRModule in the making, of one network or several that share functions.
 
     Args:
-        recording: the network.
-        shape: of one input, as it is given.
         dot: the instruction for dot products, if there is one.
+
+    Attributes:
+        dot: as given.
+        builder: of the module.
     """
 
-    def __init__(self, recording: Recording, shape: tuple[int, ...], dot: Dot | None) -> None:
-        self.recording, self.shape, self.dot = recording, shape, dot
-        self.values = plan(recording)
+    def __init__(self, dot: Dot | None) -> None:
+        self.dot = dot
         self.builder = relax.BlockBuilder()
-        self.images = tirx.Var("n", "int64")
         self._functions: dict[Hashable, Any] = {}
-        self._forms: dict[tuple[int, Form | None], Any] = {}
+
+    def add(self, name: str, recording: Recording, shape: tuple[int, ...]) -> None:
+        """Adds a network as a Relax function.
+
+        Args:
+            name: of the function.
+            recording: the network.
+            shape: of one input, as it is given.
+        """
+        _Network(self, recording, shape).write(name)
+
+    def function(self, name: str, key: Hashable, arguments: tuple[Argument, ...], write: Write) -> Any:
+        """The function that stands for ``key``, written once."""
+        if key not in self._functions:
+            self._functions[key] = self.builder.add_func(function(arguments, write), name)
+        return self._functions[key]
 
     def module(self) -> Any:
-        """The whole of it; its function is called ``main``."""
+        """All of it."""
+        return self.builder.get()
+
+
+class _Network:
+    def __init__(self, writer: ModuleWriter, recording: Recording, shape: tuple[int, ...]) -> None:
+        self.writer, self.builder = writer, writer.builder
+        self.recording, self.shape = recording, shape
+        self.values = plan(recording)
+        self.images = tirx.Var("n", "int64")
+        self._forms: dict[tuple[int, Form | None], Any] = {}
+
+    def write(self, name: str) -> None:
+        """Adds the function."""
         x = relax.Var("x", relax.TensorType((self.images, *self.shape), "float32"))
-        with self.builder.function("main", [x]):
+        with self.builder.function(name, [x]):
             with self.builder.dataflow():
                 self._input(x)
                 for i, operation in enumerate(self.recording.operations):
                     self._operation(operation, i + 1)
                 result = self.builder.emit_output(self._answer())
             self.builder.emit_func_output(result)
-        return self.builder.get()
 
     def _input(self, x: Any) -> None:
         spec = Input(finish_of(self.values[0]), self.shape)
@@ -67,7 +94,7 @@ class Network:
         value = self.values[result]
         if isinstance(operation, Convolve):
             source = self.values[operation.inputs[0]]
-            spec, constants = layer(operation, source, value, self.dot)
+            spec, constants = layer(operation, source, value, self.writer.dot)
             inputs = [self._forms[operation.inputs[0], form_of(operation.parameters)]]
             inputs += [self._forms[x, FLOATS] for x in operation.inputs[1:]]
             self._call("layer", spec, spec.arguments, spec.write, inputs, [*constants, table(value)], result)
@@ -88,7 +115,7 @@ class Network:
     def _answer(self) -> Any:
         spec = Output(self.values[self.recording.result].image, self.recording.vector)
         result = self._forms[self.recording.result, FLOATS]
-        function_ = self._function("output", spec, spec.arguments, partial(_answer, spec))
+        function_ = self.writer.function("output", spec, spec.arguments, partial(_answer, spec))
         return relax.call_tir(function_, [result], out_ty=self._type(spec.arguments[-1]))
 
     def _call(
@@ -108,18 +135,13 @@ class Network:
             return  # nothing reads it
         types = [self._type(argument) for argument in arguments[-len(forms) :]]
         called = relax.call_tir(
-            self._function(name, key, arguments, write),
+            self.writer.function(name, key, arguments, write),
             [*inputs, *(relax.const(constant) for constant in constants)],
             out_ty=types if len(types) > 1 else types[0],
         )
         results = self.builder.emit(called)
         for k, form in enumerate(forms):
             self._forms[result, form] = self.builder.emit(relax.TupleGetItem(results, k)) if len(forms) > 1 else results
-
-    def _function(self, name: str, key: Hashable, arguments: tuple[Argument, ...], write: Write) -> Any:
-        if key not in self._functions:
-            self._functions[key] = self.builder.add_func(function(arguments, write), name)
-        return self._functions[key]
 
     def _type(self, argument: Argument) -> Any:
         return relax.TensorType(argument.extents(self.images), argument.dtype)

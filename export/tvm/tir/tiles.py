@@ -11,7 +11,7 @@ from eqnet.export.tvm.tir.emit import Expr, bind, least, quotient, remainder
 MOST_VECTORS = 8
 """Of output channels in a tile."""
 
-MOST_PIXELS = 14
+MOST_PIXELS = 8
 """Of a tile: with more the code gets long, and no faster."""
 
 PARALLEL_PRODUCTS = 500_000

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from eqnet.runtime.convolution import Parameters
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class Weights:
     @property
     def scales(self) -> int:
         """Of one output channel."""
-        return self.zero.shape[1]
+        return int(self.zero.shape[1])
 
     @property
     def symmetric(self) -> bool:
@@ -61,7 +64,7 @@ def weights_of(parameters: Parameters) -> Weights:
     )
 
 
-def in_panels(by_channel: npt.NDArray[np.generic], lanes: int, panels: int) -> npt.NDArray[np.generic]:
+def in_panels(by_channel: npt.NDArray[Scalar], lanes: int, panels: int) -> npt.NDArray[Scalar]:
     """[out_channels, ...] as [panels, lanes, ...], with zeros for the channels that are missing."""
     result = np.zeros((panels * lanes, *by_channel.shape[1:]), by_channel.dtype)
     result[: len(by_channel)] = by_channel
