@@ -113,9 +113,26 @@ def _onnx(export: Export) -> Written:
     return Written(report.nbytes, facts)
 
 
+def _tvm(export: Export) -> Written:
+    from eqnet.export.tvm import TvmOptions, write_tvm
+
+    names = {"machine": "target"}  # TVM calls target what --target does not mean
+    options = TvmOptions(**{names.get(name, name): value for name, value in export.options.items()})
+    report = write_tvm(export.packed, export.path, export.example, options=options, report=export.report)
+    facts = {
+        "packed_weights": report.weight_bytes,
+        "kernels": report.kernels,
+        "machine": report.machine,
+        "loader": str(report.loader),
+        "difference": report.difference,
+    }
+    return Written(report.nbytes, facts)
+
+
 _ROWS = (
     Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
+    Destination("tvm", "one .so library for TVM's runtime", _tvm, ".so", ("kernels", "machine", "cc")),
 )
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})

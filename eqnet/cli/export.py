@@ -37,6 +37,9 @@ from eqnet.search.cost import CostModel
 @click.option(
     "--opset", type=click.IntRange(min=1), help="onnx: version of the operators.  [default: as old as can be]"
 )
+@click.option("--kernels", help="tvm: tir, code that TVM compiles, or eqnet, eqnet's own C++ kernels.")
+@click.option("--machine", help="tvm: a TVM target as JSON.  [default: the processor of this machine]")
+@click.option("--cc", help="tvm: the C++ compiler that links, such as aarch64-linux-gnu-g++.")
 @json_option
 def export(
     run: Path,
@@ -100,6 +103,7 @@ _WORDS: Mapping[str, str] = {
     "packed_weights": "weights in exactly their bits",
     "any": "of any size",
     "layers": "layers run as",
+    "difference": "difference from the packed model",
     "bpw": "stored bits per weight",
     "runs": "eqnet runs it as",
     "targets": "formats are those of",
