@@ -23,3 +23,9 @@ def gemm(site: Site, x: ir.Value, weight: IntegerWeight) -> ir.Value:
         scale = site.constant(np.broadcast_to(unit, bias.shape).copy(), "bias_scale")
         inputs.append(site.op.DequantizeLinear(site.constant(bias, "bias"), scale, axis=0))
     return site.op.Gemm(*inputs)
+
+
+def plus_bias(site: Site, product: ir.Value) -> ir.Value:
+    """``product`` [..., rows] and the layer's bias, if it has one."""
+    bias = site.layer.bias
+    return product if bias is None else site.op.Add(product, site.constant(bias.numpy(), "bias"))

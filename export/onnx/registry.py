@@ -53,6 +53,10 @@ class Site:
             self._shared[key] = self.constant(make(), name)
         return self._shared[key]
 
+    def has(self, name: str, of: object) -> bool:
+        """Whether there is such an initializer already."""
+        return (id(of), name) in self._shared
+
     def constant(self, value: ir.TensorProtocol | np.ndarray[Any, Any], name: str) -> ir.Value:
         """An initializer. Its name is that of the layer with ``name`` behind it."""
         full, i = f"{self.layer.path}.{name}", 1

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from eqnet.export.onnx.inputs import quantized
 from eqnet.export.onnx.options import LayerForm
-from eqnet.export.onnx.products import gemm
+from eqnet.export.onnx.products import gemm, plus_bias
 from eqnet.export.onnx.registry import Site, writes
 from eqnet.export.onnx.weights import IntegerWeight, dequantized, is_grouped
 from eqnet.packed.layers import PackedLinear
@@ -28,7 +28,7 @@ def write_linear(site: Site) -> ir.Value:
     if site.rank == 2:
         return gemm(site, x, weight)
     product: ir.Value = site.op.MatMul(x, weight.write(site, 1, with_zero_point=True))
-    return _plus_bias(site, product)
+    return plus_bias(site, product)
 
 
 def _grouped(site: Site, layer: PackedLinear, x: ir.Value) -> ir.Value:
@@ -37,11 +37,4 @@ def _grouped(site: Site, layer: PackedLinear, x: ir.Value) -> ir.Value:
     if site.rank == 2:
         bias = [site.constant(layer.bias.numpy(), "bias")] if layer.bias is not None else []
         return site.op.Gemm(x, dequantized(site), *bias, transB=1)
-    return _plus_bias(site, site.op.MatMul(x, site.op.Transpose(dequantized(site), perm=[1, 0])))
-
-
-def _plus_bias(site: Site, product: ir.Value) -> ir.Value:
-    bias = site.layer.bias
-    if bias is None:
-        return product
-    return site.op.Add(product, site.constant(bias.numpy(), "bias"))
+    return plus_bias(site, site.op.MatMul(x, site.op.Transpose(dequantized(site), perm=[1, 0])))
