@@ -13,7 +13,6 @@ import numpy as np
 import onnx_ir as ir
 
 from eqnet.formats import Format
-from eqnet.packed.tensor import PackedTensor
 
 OLDEST_OPSET = 21
 """That of blocked DequantizeLinear, and of types of 4 bits."""
@@ -50,13 +49,6 @@ _STORAGE = (
 def storage(fmt: Format) -> Storage:
     """The narrowest one that holds codes of ``fmt``."""
     return next(row for row in _STORAGE if row.bits >= fmt.bits)
-
-
-def stored_bytes(weight: PackedTensor) -> int:
-    """Bytes of codes, scales and zero points in the types of ONNX."""
-    bits = storage(weight.format).bits
-    counts = [weight.rows * weight.cols, weight.scale.numel() if weight.zero_point is not None else 0]
-    return sum(-(-count * bits // 8) for count in counts) + weight.scale.nbytes
 
 
 def tensor(integers: np.ndarray[Any, Any], fmt: Format) -> ir.TensorProtocol:

@@ -46,7 +46,7 @@ class OnnxReport:
         path: of the file.
         nbytes: of the file and of what lies beside it.
         packed_bytes: of the weights' codes, scales and zero points, in exactly their bits.
-        stored_bytes: of the same in the types of the file: 3 bits take 4, and 5 to 7 take 8.
+        stored_bytes: of the same as the file holds them: in types of ONNX, 3 bits take 4, and 5 to 7 take 8.
         opset: version of the standard operators.
         layers: how each was written, by name; only those that the model calls.
         dynamic: names of the dimensions that may have any size.

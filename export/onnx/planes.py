@@ -84,7 +84,8 @@ def plane(codes: Bytes, field: Field, cols: int) -> Bytes:
     halves = bits[:, 0::2] | bits[:, 1::2] << 4
     pieces = halves.reshape(len(codes), field.pieces, -1)
     shifts = (np.arange(field.pieces) * field.width).astype(np.uint8)
-    return np.bitwise_or.reduce(pieces << shifts[:, None], axis=1)
+    stored: Bytes = np.bitwise_or.reduce(pieces << shifts[:, None], axis=1)
+    return stored
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class Operators(tape.Tape):
         return lambda *inputs, **attributes: self.op(name, inputs, attributes)
 
 
+PARTS_OF_WEIGHTS = ("weight", "scale", "zero_point")
+"""With what the names of initializers that hold a layer's weight begin, behind the name of the layer."""
+
+
 @dataclass(eq=False)
 class Site:
     """One use of a layer in the graph, where its operators are to be written.

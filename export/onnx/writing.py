@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from eqnet.errors import RunError
-from eqnet.export.onnx.codes import stored_bytes
 from eqnet.export.onnx.lowering import lower
 from eqnet.export.onnx.metadata import describe
 from eqnet.export.onnx.opsets import opset_for
 from eqnet.export.onnx.options import OnnxOptions, OnnxReport
+from eqnet.export.onnx.registry import PARTS_OF_WEIGHTS
 from eqnet.export.onnx.rules import simplify
+from eqnet.export.onnx.saving import save
 from eqnet.export.onnx.translation import translate
 from eqnet.files import unwritable
 from eqnet.packed.model import PackedModel
@@ -40,13 +40,16 @@ def write(
     forms = lower(model.graph, packed.layers, options, report)
     simplify(model, packed, calibration, options, forms)
     describe(model, packed)
-    nbytes = _save(model, path)
+    model.ir_version = onnx.helper.find_min_ir_version_for(
+        [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()], True
+    )
+    nbytes = save(model, path)
     weights = {id(layer.codes): layer.weight for layer in packed.layers.values()}.values()
     return OnnxReport(
         path=path,
         nbytes=nbytes,
         packed_bytes=sum(weight.nbytes for weight in weights),
-        stored_bytes=sum(map(stored_bytes, weights)),
+        stored_bytes=_stored_bytes(model.graph, packed.layers),
         opset=opset,
         layers=forms,
         dynamic=_dynamic(model.graph),
@@ -71,22 +74,8 @@ def _check_writable(path: Path) -> None:
         raise unwritable(path, e) from e
 
 
-def _save(model: ir.Model, path: Path) -> int:
-    """Writes a temporary file, checks it and renames it. Returns its bytes."""
-    model.ir_version = onnx.helper.find_min_ir_version_for(
-        [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()], True
-    )
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        os.close(handle)
-        ir.save(model, temporary)
-        onnx.checker.check_model(str(temporary), full_check=True)
-        temporary.chmod(0o644)
-        nbytes = temporary.stat().st_size
-        temporary.replace(path)
-    except OSError as e:
-        raise unwritable(path, e) from e
-    finally:
-        temporary.unlink(missing_ok=True)  # there still only if something failed, Ctrl-C included
-    return nbytes
+def _stored_bytes(graph: ir.Graph, layers: Iterable[str]) -> int:
+    """Bytes of codes, scales and zero points in the file."""
+    prefixes = tuple(f"{layer}.{part}" for layer in layers for part in PARTS_OF_WEIGHTS)
+    tensors = (value.const_value for name, value in graph.initializers.items() if name.startswith(prefixes))
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
