@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from eqnet.cli.console import json_option, kilobytes, percent, print_json, print_table, progress
+from eqnet.cli.engines import ENGINES
 from eqnet.cli.options import run_options
 from eqnet.cli.session import accelerator_for, opened
 from eqnet.errors import MissingPackageError
@@ -32,7 +33,7 @@ PARETO_POINTS = 12
     "budgets",
     multiple=True,
     metavar="BUDGET",
-    help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, 5ms (for one input, with --target eqnet), "
+    help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, 5ms (for one input, on the --target), "
     "a4bit (mean activation bits) or 90%acc (least accuracy). Repeat it to meet several.",
 )
 @click.option("--target", metavar="NAME|FILE.toml", help="Propose only what this engine runs; see eqnet targets.")
@@ -64,15 +65,22 @@ def search(
     if not parsed and not pareto:
         raise click.UsageError("give at least one --budget, such as --budget 4bit, or --pareto")
     engine = load_target(target) if target is not None else None
-    check_engine(parsed, engine)
+    check_engine(parsed, engine, ENGINES)
     settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
     accelerator = accelerator_for(options["device"], options["precision"])
     with progress(quiet=not accelerator.is_main_process) as report, opened(options, accelerator) as run:
         meter, bounds = None, parsed
-        if bounds_latency(parsed) is not None:
+        if engine is not None and bounds_latency(parsed) is not None:
             if accelerator.is_main_process:
-                example = run.task.example_inputs()
-                meter = LatencyMeter(run.supernet, example, run.folder / "latency.json", threads, report)
+                meter = LatencyMeter(
+                    run.supernet,
+                    run.task.example_inputs(),
+                    run.folder / "latency.json",
+                    threads,
+                    report,
+                    timed=ENGINES[engine.name],
+                    target=engine,
+                )
             else:  # one process times, undisturbed by others
                 bounds = tuple(budget for budget in parsed if budget.metric != "latency")
         # Refuses what cannot be met before anything is trained.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Protocol
@@ -36,11 +36,11 @@ class Engine(Kernels, Protocol):
     ``str`` of it says how layers are run alone, as part of what their times are kept under.
     """
 
-    def layer(self, layer: PackedLayer, x: Tensor) -> Call:
-        """A call of one layer on its input, by what would run it in its network.
+    def layers(self, formats: Sequence[PackedLayer], x: Tensor) -> list[Call]:
+        """Calls of one layer in several formats on its input, by what would run it in its network.
 
         Args:
-            layer: on the CPU.
+            formats: the layer in each, on the CPU; made to be timed, so that they may be changed.
             x: what it is given for one input of the network.
         """
 

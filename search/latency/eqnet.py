@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -64,8 +65,11 @@ class OwnEngine:
             return LayerFormat(Format(bits, symmetric, Granularity.GROUP, weight.group_size), activation)
         return LayerFormat(Format(bits, symmetric, Granularity.CHANNEL), activation)
 
-    def layer(self, layer: PackedLayer, x: Tensor) -> Call:
+    def layers(self, formats: Sequence[PackedLayer], x: Tensor) -> list[Call]:
         """See ``Engine``."""
+        return [self._layer(layer, x) for layer in formats]
+
+    def _layer(self, layer: PackedLayer, x: Tensor) -> Call:
         if self.whole:
             try:
                 program = compile(PackedModel(layer, Record({})), x)

@@ -140,7 +140,7 @@ class LatencyMeter:
             keys = [f"{self.machine}: {what} in {fmt}, fp{scale_bits} scales, {self.engine}" for fmt in formats]
             if any(self._timings.get(key) is None for key in keys):
                 made = [packed_layer(elastic, layer, fmt, scale_bits) for fmt in formats]
-                calls = [self.engine.layer(one, x) for one in made]
+                calls = self.engine.layers(made, x)
                 with threads(self._threads), torch.inference_mode():
                     timed = in_turn(calls, seconds * len(calls), BLOCK)
                 self._timings.add({key: Timing.of(times) for key, times in zip(keys, timed, strict=True)})

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ import torch
 from eqnet.bench import timing
 from eqnet.lock import RunLock
 from eqnet.search.latency import meter
+from eqnet.search.latency.engine import Timed
+from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.result import SearchResult
 from eqnet.search.store import Store
 from tests.cli.command import TASKS, Command, Ended
@@ -159,6 +162,22 @@ def test_latency_is_timed_once_and_the_same_command_gives_the_same_result(
     assert (copied_run / "result.json").read_bytes() == first
 
 
+@pytest.mark.usefixtures("without_report", "quick_timing")
+def test_latency_of_another_target_is_that_of_its_engine_in_formats_that_it_runs(
+    eqnet: Command, small_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Timed("tensorrt", lambda *_: OwnEngine(whole=True), ("eqnet", "numpy"))
+    monkeypatch.setattr(import_module("eqnet.cli.search"), "ENGINES", {"tensorrt": row})
+    asked = ("--target", "tensorrt", "--budget", "0.5s", "--space", "w=4,8:channel:sym,asym a=8:sym,asym", "--json")
+    result = _result(_search(eqnet, small_task, tmp_path / "run", *asked))
+    assert result.latency is not None
+    assert result.latency.machine.endswith(f"eqnet {metadata.version('eqnet')}, numpy {metadata.version('numpy')}")
+    assert {str(fmt) for fmt in result.subnet.values()} == {"int8:channel × int8:tensor"}
+    named = json.loads((tmp_path / "run" / "latency.json").read_text())["nanoseconds"]
+    assert named
+    assert not any("uint8:channel" in key for key in named), "what it does not run is not timed"
+
+
 def test_result_and_report_of_a_latency_alone(
     eqnet: Command, small_task: str, copied_run: Path, quick_timing: list[int]
 ) -> None:
@@ -193,7 +212,7 @@ def test_impossible_latency_is_refused_before_training_with_one_which_then_works
 def test_latency_without_an_engine_that_can_be_timed_is_refused_before_any_work(
     eqnet: Command, small_task: str, tmp_path: Path
 ) -> None:
-    for target in ((), ("--target", "onnxruntime")):
+    for target in ((), ("--target", "tensorrt")):
         ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "300us", *target)
         _refused(ended, "budget '300us'", "--target eqnet")
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,35 @@
+"""Engines that networks are timed in: eqnet's own, and those that it exports to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from eqnet.export.destinations import DESTINATIONS, Export
+from eqnet.packed.model import PackedModel
+from eqnet.search.latency.engines import TIMED
+from eqnet.search.latency.exported import Write
+from eqnet.search.latency.onnxruntime import onnxruntime
+from eqnet.search.latency.tvm import tvm
+
+
+def _written(name: str) -> Write:
+    """What writes models to the destination ``name``."""
+
+    def write(packed: PackedModel, path: Path, example: Tensor, calibration: Sequence[Tensor]) -> None:
+        DESTINATIONS[name].write(Export(packed, path, example, calibration))
+
+    return write
+
+
+_EXPORTED = (
+    onnxruntime("onnxruntime", _written("onnx")),
+    onnxruntime("onnxruntime-weight-only", _written("onnx")),
+    tvm("tvm-llvm", _written("tvm")),
+)
+
+ENGINES = MappingProxyType({**TIMED, **{row.target: row for row in _EXPORTED}})
+"""By target."""
