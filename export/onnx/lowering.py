@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from eqnet.export.onnx import layers as _  # registers the writers
+import eqnet.export.onnx.layers  # noqa: F401  # registers the writers
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.registry import Operators, Site, layer_writer, weight_writer
 from eqnet.export.onnx.translation import DOMAIN, LAYER
@@ -61,10 +61,7 @@ def _replace(
     rank = len(old.shape) if old.shape is not None else 0
     x = node.inputs[0] if is_call else None
     site = Site(layer, x, builder, options, old.dtype or ir.DataType.FLOAT, rank, _names=names, _shared=shared)
-    if is_call:
-        y = _in_float32(site, layer_writer(layer))
-    else:
-        y = weight_writer(layer)(site)
+    y = _in_float32(site, layer_writer(layer)) if is_call else weight_writer(layer)(site)
     y.shape, y.type = old.shape, old.type
     for initializer in builder.initializers:
         graph.register_initializer(initializer)

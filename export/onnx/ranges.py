@@ -1,19 +1,24 @@
-"""The range of each channel of a layer's result, on calibration inputs."""
+"""The range of each channel of values in a graph, on calibration inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+import onnx_ir as ir
+import onnxruntime as ort
 from torch import Tensor
 
-from eqnet.packed.model import PackedModel
-from eqnet.tracing import ExampleInputs, call
+from eqnet.export.onnx.registry import Operators
+from eqnet.tracing import ExampleInputs
 
 Array = np.ndarray[Any, Any]
+
+_SAMPLES = 4
+"""Run at once: as many as make overheads small, and the memory, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,32 +33,71 @@ class Range:
     low: Array
     high: Array
 
-    def clipped(self, lowest: float, highest: float) -> Range:
-        """What is left of it after clipping."""
-        return Range(np.clip(self.low, min(lowest, 0), highest), np.clip(self.high, lowest, highest))
+    def whole(self) -> tuple[float, float]:
+        """Of all channels."""
+        return float(self.low.min()), float(self.high.max())
 
 
 def channel_ranges(
-    packed: PackedModel, names: Collection[str], calibration: Sequence[ExampleInputs]
-) -> dict[str, Range]:
-    """Runs ``packed`` on ``calibration``; results of the layers ``names`` have their channels in dimension 1."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    model: ir.Model, values: Sequence[ir.Value], calibration: Sequence[ExampleInputs]
+) -> dict[ir.Value, Range]:
+    """Runs ``model`` on ``calibration``.
 
-    def watch(name: str, y: Tensor) -> None:
-        by_channel = y.detach().float().transpose(0, 1).flatten(1)
-        low, high = by_channel.amin(1), by_channel.amax(1)
-        if name in seen:
-            low, high = torch.minimum(low, seen[name][0]), torch.maximum(high, seen[name][1])
-        seen[name] = low, high
+    Args:
+        model: in standard operators; afterwards it is as it was.
+        values: in its graph, of two dimensions or more; the second one is that of the channels.
+        calibration: batches of its inputs.
+    """
+    if not values:
+        return {}
+    with _observed(model, values) as names:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, ["CPUExecutionProvider"])
+    extremes = [np.zeros(0)] * len(names)
+    inputs = [value.name for value in model.graph.inputs]
+    for feeds in _feeds(inputs, calibration):
+        for i, seen in enumerate(session.run(names, feeds)):
+            best = np.minimum if i % 2 == 0 else np.maximum
+            extremes[i] = best(extremes[i], seen) if extremes[i].size else best(seen, 0)
+    return {value: Range(low, high) for value, low, high in zip(values, extremes[::2], extremes[1::2], strict=True)}
 
-    hooks = [
-        packed.layers[name].register_forward_hook(lambda _layer, _x, y, name=name: watch(name, y)) for name in names
-    ]
+
+@contextmanager
+def _observed(model: ir.Model, values: Sequence[ir.Value]) -> Iterator[list[str]]:
+    """Has the graph give the least and the largest value of each channel; yields the names of these outputs."""
+    graph, op = model.graph, Operators()
+    before = list(graph.outputs)
+    results: list[ir.Value] = []
+    for value in values:
+        assert value.shape is not None
+        axes = op.initializer(ir.tensor(np.array([0, *range(2, len(value.shape))])), f"//axes{len(results)}")
+        for reduce in (op.ReduceMin, op.ReduceMax):
+            result = reduce(value, axes, keepdims=0)
+            result.name = f"//extreme{len(results)}"
+            result.dtype, result.shape = ir.DataType.FLOAT, ir.Shape([value.shape[1]])
+            results.append(result)
+    for initializer in op.initializers:
+        graph.register_initializer(initializer)
+    graph.extend(op.nodes)
+    graph.outputs[:] = results
     try:
-        with torch.no_grad():
-            for batch in calibration if names else ():
-                call(packed, batch)
+        yield [str(result.name) for result in results]
     finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: Range(low.clamp(max=0).numpy(), high.clamp(min=0).numpy()) for name, (low, high) in seen.items()}
+        graph.outputs[:] = before
+        graph.remove(reversed(op.nodes), safe=True)
+        for initializer in op.initializers:
+            del graph.initializers[str(initializer.name)]
+
+
+def _feeds(names: Sequence[str | None], calibration: Sequence[ExampleInputs]) -> Iterator[Mapping[str, Array]]:
+    """The inputs of the graph by name, a few samples at a time."""
+    for batch in calibration:
+        values: Sequence[Any]
+        if isinstance(batch, Mapping):
+            values = [batch[str(name)] for name in names]
+        else:
+            values = [batch] if isinstance(batch, Tensor) else list(batch)
+        arrays = [value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]
+        for start in range(0, len(arrays[0]), _SAMPLES):
+            yield {str(name): array[start : start + _SAMPLES] for name, array in zip(names, arrays, strict=True)}

@@ -15,6 +15,7 @@ from onnx_ir.passes.common import (
 )
 
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
+from eqnet.export.onnx.ranges import Range, channel_ranges
 from eqnet.export.onnx.rules.integer_clips import DropIntegerClip, MergeIntegerClips
 from eqnet.export.onnx.rules.mean_of_transpose import MeanOfTranspose
 from eqnet.export.onnx.rules.pad_into_conv import PadIntoConv
@@ -24,10 +25,13 @@ from eqnet.export.onnx.rules.quantize_before_concat import QuantizeBeforeConcat
 from eqnet.export.onnx.rules.quantize_before_moves import QUANTIZE_BEFORE_MOVES
 from eqnet.export.onnx.rules.quantize_before_pad import QuantizeBeforePad
 from eqnet.export.onnx.rules.quantize_before_relu import QuantizeBeforeRelu
+from eqnet.export.onnx.rules.quantize_dequantized import QuantizeDequantized
 from eqnet.export.onnx.rules.result_by_channel import ResultByChannel
+from eqnet.export.onnx.rules.results import results, sums
 from eqnet.export.onnx.rules.rule import Rule, apply
-from eqnet.export.onnx.rules.transposes import CancelTransposes
+from eqnet.export.onnx.rules.sums_on_codes import SumsOnCodes
 from eqnet.export.onnx.rules.transpose_after import TRANSPOSE_AFTER_BOTH, TRANSPOSE_AFTER_ELEMENTWISE
+from eqnet.export.onnx.rules.transposes import CancelTransposes
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
 
@@ -37,6 +41,7 @@ QUANTIZE_EARLY: tuple[type[Rule], ...] = (
     QuantizeBeforePad,
     QuantizeBeforeConcat,
     *QUANTIZE_BEFORE_MOVES,
+    QuantizeDequantized,
     MergeIntegerClips,
     DropIntegerClip,
 )
@@ -64,10 +69,20 @@ def simplify(
     apply(model, QUANTIZE_EARLY)
     PadIntoConv()(model)
     _merge_equals(model)
+    ranges = _ranges(model, packed, calibration) if calibration and not options.exact else {}
+    SumsOnCodes(packed.layers, ranges, forms)(model)
+    apply(model, QUANTIZE_EARLY)
     PointwiseAsGemm(packed.layers, options)(model)
-    ResultByChannel(packed, calibration, options, forms)(model)
+    ResultByChannel(packed.layers, ranges, options, forms)(model)
     apply(model, CHANNELS_LAST)
     _merge_equals(model)
+
+
+def _ranges(model: ir.Model, packed: PackedModel, calibration: Sequence[ExampleInputs]) -> dict[ir.Value, Range]:
+    """Of all results of convolutions, and of their sums, that are not quantized."""
+    found = results(model.graph, packed.layers)
+    values = [result.value for result in [*found, *sums(model.graph, found)]]
+    return channel_ranges(model, values, calibration)
 
 
 def _merge_equals(model: ir.Model) -> None:

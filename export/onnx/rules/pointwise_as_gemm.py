@@ -11,16 +11,16 @@ from eqnet.export.onnx.lowering import LAYER_KEY
 from eqnet.export.onnx.options import OnnxOptions
 from eqnet.export.onnx.products import gemm
 from eqnet.export.onnx.registry import Operators, Site
-from eqnet.export.onnx.rules.results import insert, is_quantized, replace
+from eqnet.export.onnx.rules.results import insert, replace, results
 from eqnet.export.onnx.rules.rule import producer
-from eqnet.export.onnx.weights import IntegerWeight, is_grouped
+from eqnet.export.onnx.weights import IntegerWeight
 from eqnet.packed.layers import PackedConv, PackedLayer
 
 _END = np.iinfo(np.int64).max
 
 
 class PointwiseAsGemm(ir.passes.InPlacePass):
-    """``Conv(DequantizeLinear(codes))`` with a kernel of 1, whose result is not quantized, as ``Gemm`` on its positions.
+    """``Conv(DequantizeLinear(codes))`` with a kernel of 1, whose result is not quantized, as ``Gemm``.
 
     ONNX Runtime has an integer kernel of convolutions with a quantized result alone, but one of Gemm that gives it in
     floating point. The codes get their channels last for it, as ONNX Runtime's convolutions have them anyway.
@@ -37,13 +37,13 @@ class PointwiseAsGemm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes all such convolutions."""
-        nodes = [node for node in model.graph if node.op_type == "Conv" and LAYER_KEY in node.meta]
-        changed = [self._change(model.graph, node, self._layers[node.meta[LAYER_KEY]]) for node in nodes]
+        changed = [self._change(model.graph, result.node) for result in results(model.graph, self._layers)]
         return ir.passes.PassResult(model, any(changed))
 
-    def _change(self, graph: ir.Graph, conv: ir.Node, layer: PackedLayer) -> bool:
-        old, dequantize = conv.outputs[0], producer(conv.inputs[0], "DequantizeLinear")
-        if not isinstance(layer, PackedConv) or dequantize is None or is_grouped(layer) or is_quantized(old):
+    def _change(self, graph: ir.Graph, conv: ir.Node) -> bool:
+        layer, old = self._layers[conv.meta[LAYER_KEY]], conv.outputs[0]
+        dequantize = producer(conv.inputs[0], "DequantizeLinear")
+        if not isinstance(layer, PackedConv) or dequantize is None:
             return False
         if {*layer.kernel_size, layer.groups} != {1} or any(conv.attributes.get_ints("pads", ()) or ()):
             return False

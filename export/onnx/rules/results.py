@@ -1,10 +1,79 @@
-"""What becomes of the result of a layer."""
+"""Results of layers, what becomes of them, and nodes in their place."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
+from eqnet.export.onnx.lowering import LAYER_KEY
 from eqnet.export.onnx.registry import Operators
+from eqnet.export.onnx.rules.rule import scalar
+from eqnet.export.onnx.weights import is_grouped
+from eqnet.packed.layers import PackedConv, PackedLayer
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result in floating point, with the activation that clips it.
+
+    Attributes:
+        node: the convolution, or a sum.
+        activation: ReLU or a Clip from 0 that is all that reads the result; None if there is no such.
+    """
+
+    node: ir.Node
+    activation: ir.Node | None
+
+    @classmethod
+    def of(cls, node: ir.Node) -> Result:
+        """That of ``node``."""
+        activation = only_reader(node.outputs[0], "Relu")
+        if activation is None:
+            clip = only_reader(node.outputs[0], "Clip")
+            activation = clip if clip is not None and scalar(clip.inputs[1]) == 0 else None
+        return cls(node, activation)
+
+    @property
+    def value(self) -> ir.Value:
+        """The result after the activation."""
+        return (self.activation or self.node).outputs[0]
+
+    def is_added(self) -> bool:
+        """Whether a sum with another value of the graph reads it, and no output of the graph is made of it."""
+        return not self.value.is_graph_output() and any(_is_sum(use.node) for use in self.value.uses())
+
+
+def results(graph: ir.Graph, layers: Mapping[str, PackedLayer]) -> list[Result]:
+    """Of convolutions that can run on integers, and whose result is not quantized."""
+    nodes = [node for node in graph if node.op_type == "Conv" and LAYER_KEY in node.meta]
+    return [
+        Result.of(node)
+        for node in nodes
+        if not is_quantized(node.outputs[0]) and _can_be_integer(layers[node.meta[LAYER_KEY]])
+    ]
+
+
+def sums(graph: ir.Graph, terms: Iterable[Result]) -> list[Result]:
+    """Sums of nothing but ``terms`` and such sums."""
+    values = {result.value for result in terms}
+    found = []
+    for node in graph:
+        if _is_sum(node) and values.issuperset(node.inputs):
+            result = Result.of(node)
+            if not result.value.is_graph_output():
+                values.add(result.value)
+                found.append(result)
+    return found
+
+
+def _can_be_integer(layer: PackedLayer) -> bool:
+    return isinstance(layer, PackedConv) and layer.input_format is not None and not is_grouped(layer)
+
+
+def _is_sum(node: ir.Node) -> bool:
+    return node.op_type == "Add" and all(value is not None and value.const_value is None for value in node.inputs)
 
 
 def is_quantized(value: ir.Value) -> bool:
@@ -23,20 +92,6 @@ def only_reader(value: ir.Value, op_type: str) -> ir.Node | None:
     return node if node.op_type == op_type and node.domain == "" else None
 
 
-def erase(graph: ir.Graph, node: ir.Node) -> None:
-    """Removes ``node``, whose results are not used, and all before it that has no other use."""
-    inputs = list(dict.fromkeys(value for value in node.inputs if value is not None))
-    graph.remove(node, safe=True)
-    for value in inputs:
-        if value.uses() or value.is_graph_output():
-            continue
-        before = value.producer()
-        if value.is_initializer() and value.name is not None:
-            del graph.initializers[value.name]
-        elif before is not None and not any(other.uses() for other in before.outputs):
-            erase(graph, before)
-
-
 def insert(graph: ir.Graph, op: Operators, before: ir.Node) -> None:
     """Adds the operators and initializers that ``op`` made."""
     for initializer in op.initializers:
@@ -52,3 +107,17 @@ def replace(graph: ir.Graph, node: ir.Node, result: ir.Value) -> None:
         result.name, old.name = old.name, None
     old.replace_all_uses_with(result, replace_graph_outputs=True)
     erase(graph, node)
+
+
+def erase(graph: ir.Graph, node: ir.Node) -> None:
+    """Removes ``node``, whose results are not used, and all before it that has no other use."""
+    inputs = list(dict.fromkeys(value for value in node.inputs if value is not None))
+    graph.remove(node, safe=True)
+    for value in inputs:
+        if value.uses() or value.is_graph_output():
+            continue
+        before = value.producer()
+        if value.is_initializer() and value.name is not None:
+            del graph.initializers[value.name]
+        elif before is not None and not any(other.uses() for other in before.outputs):
+            erase(graph, before)

@@ -10,13 +10,16 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
-
 TEMPORARY = "//"
 """How names of initializers begin that are given up in the end."""
 
 
 class Rule(pattern.RewriteRuleClassBase):
     """A pattern of operators and what takes its place; a subclass says in its docstring what it does and why."""
+
+    def check(self, *args: Any, **kwargs: Any) -> Any:
+        """Whether it applies to what the pattern matches."""
+        return True
 
 
 def apply(model: ir.Model, rules: Sequence[type[Rule]]) -> None:
