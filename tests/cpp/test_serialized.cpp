@@ -1,78 +1,25 @@
-// Models as bytes: what is read computes what was written, and no damage does more than an error.
+// Programs as bytes: what is read computes what was written, and no damage does more than an error.
 #include <cmath>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "check.h"
-#include "eqnet/crc32.h"
 #include "eqnet/isa.h"
 #include "eqnet/serialized.h"
 #include "guarded.h"
-#include "stored.h"
+#include "serialized.h"
 
 namespace {
 
 using check::Draw;
+using check::file;
+using check::message;
 using check::Weight;
+using check::Writer;
 using eqnet::ScaleType;
 
 constexpr double kRounding = 2e-6;  // relative to the sum of absolute products: float32 where the reference has double
 constexpr float kInfinity = INFINITY;
-
-class Writer {
- public:
-  Writer& add(std::initializer_list<int> numbers) {
-    for (const int number : numbers) raw(&number, 4);
-    return *this;
-  }
-  Writer& real(std::initializer_list<float> numbers) {
-    for (const float number : numbers) raw(&number, 4);
-    return *this;
-  }
-  Writer& array(const void* data, std::int64_t bytes) {
-    raw(data, static_cast<std::size_t>(bytes));
-    while (body_.size() % 4 != 0) body_.push_back(0);
-    return *this;
-  }
-  Writer& weight(const Weight& w) {
-    add({static_cast<int>(w.shape.rows), static_cast<int>(w.shape.cols), static_cast<int>(w.shape.group_size),
-         w.shape.bits, w.symmetric, w.per_row, static_cast<int>(w.type)});
-    array(w.codes.data(), w.codes.size());
-    array(w.scales.data(), w.scales.size());
-    return w.symmetric ? *this : array(w.zeros.data(), w.zeros.size());
-  }
-
-  const std::vector<std::uint8_t>& body() const { return body_; }
-
- private:
-  void raw(const void* data, std::size_t bytes) {
-    const auto* from = static_cast<const std::uint8_t*>(data);
-    body_.insert(body_.end(), from, from + bytes);
-  }
-  std::vector<std::uint8_t> body_;
-};
-
-std::vector<std::uint8_t> file(const std::vector<std::uint8_t>& body, std::uint32_t version = 1) {
-  std::vector<std::uint8_t> bytes{'e', 'q', 'n', 'e', 't', 'b', 'i', 'n'};
-  const std::uint32_t checksum = eqnet::crc32_portable(body.data(), static_cast<std::int64_t>(body.size()));
-  for (const std::uint32_t number : {version, checksum}) {
-    for (int shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<std::uint8_t>(number >> shift));
-  }
-  bytes.insert(bytes.end(), body.begin(), body.end());
-  return bytes;
-}
-
-// The message of what is thrown, or nothing.
-template <class Body>
-std::string message(const Body& body) {
-  try {
-    body();
-    return "";
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-}
 
 eqnet::SerializedProgram program(const std::vector<std::uint8_t>& bytes) {
   const check::Guarded<std::uint8_t> guarded(bytes);
@@ -139,40 +86,6 @@ TEST(serialized_programs_compute_what_was_written) {
     }
     const double expected = std::fmin(std::fmax(2 * most, -1.5), 2.0);
     EXPECT(std::fabs(expected - y[i]) <= error, "%d: %g and %g", i, expected, static_cast<double>(y[i]));
-  }
-}
-
-TEST(serialized_layers_compute_what_was_written) {
-  Draw draw;
-  for (const ScaleType type : {ScaleType::kFloat16, ScaleType::kBfloat16, ScaleType::kFloat32}) {
-    for (const bool symmetric : {true, false}) {
-      const Weight weight({7, 45, 20, 5}, type, true, symmetric, draw);
-      std::vector<float> bias, x;
-      for (int i = 0; i < 7; ++i) bias.push_back(draw.real(-1, 1));
-      for (int i = 0; i < 2 * 45; ++i) x.push_back(0.5f * static_cast<float>(draw.integer(0, 255) - 100));
-      Writer w;  // the second layer has codes of its input, which hold all of x, and no bias
-      w.add({2, 1}).weight(weight).add({2, 1}).array("a", 1).add({0, 0}).real({1.0f}).add({0, 0, 0, 1});
-      w.array(bias.data(), 28).add({3}).array("b.c", 3).add({0, 2}).real({0.5f}).add({100, 0, 255, 0});
-      const check::Guarded<std::uint8_t> bytes(file(w.body()));
-      const eqnet::LinearLayers layers(bytes.data(), static_cast<std::size_t>(bytes.size()));
-      for (const char* name : {"a", "b.c"}) {
-        std::vector<float> y(14);
-        eqnet::LinearLayer& layer = layers.at(name);
-        EXPECT(layer.inputs() == 45 && layer.outputs() == 7, "%s", name);
-        layer.run(x.data(), y.data(), eqnet::Element::kFloat32, 2, 2);
-        for (int i = 0; i < 14; ++i) {
-          double expected = *name == 'a' ? bias[i % 7] : 0, bound = std::fabs(expected);
-          for (int k = 0; k < 45; ++k) {
-            // As static codes are taken apart, the zero point's part of the sum counts too.
-            expected += weight.value(i % 7, k) * x[i / 7 * 45 + k];
-            bound += std::fabs(weight.value(i % 7, k)) * 130;
-          }
-          EXPECT(std::fabs(expected - y[i]) <= kRounding * bound, "%s, %d: %g and %g", name, i, expected,
-                 static_cast<double>(y[i]));
-        }
-      }
-      EXPECT(message([&] { layers.at("b"); }) == "there is no linear layer 'b'", "%s", "b");
-    }
   }
 }
 
