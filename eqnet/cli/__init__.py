@@ -9,6 +9,7 @@ import click
 
 from eqnet.cli import environment  # isort: skip  # noqa: F401 (before anything loads OpenMP)
 from eqnet.cli.bench import bench
+from eqnet.cli.compare import compare_command
 from eqnet.cli.eval import evaluate
 from eqnet.cli.export import export
 from eqnet.cli.inspect import inspect
@@ -28,7 +29,7 @@ def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
 
 
-for command in (train, search, evaluate, inspect, export, run, bench, targets):
+for command in (train, search, evaluate, inspect, export, run, compare_command, bench, targets):
     cli.add_command(command)
 
 

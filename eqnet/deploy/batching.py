@@ -17,7 +17,7 @@ def in_pieces(runner: Runner, x: Tensor) -> Tensor:
     if size is None or len(x) == size:
         return runner(x)
     results = []
-    for piece in x.split(size):
+    for piece in pieces(x, size):
         filled = torch.cat([piece, *[piece[-1:]] * (size - len(piece))])
         results.append(runner(filled)[: len(piece)])
     return torch.cat(results)
@@ -27,3 +27,8 @@ def fixed_batch(runner: Runner) -> int | None:
     """How many inputs each batch must have; None if any number will do."""
     sizes = [spec.shape[0] for spec in runner.inputs if spec.shape]
     return sizes[0] if sizes else None
+
+
+def pieces(x: Tensor, size: int) -> list[Tensor]:
+    """``x`` in batches of ``size``, the last of which may be smaller."""
+    return [x[first : first + size] for first in range(0, len(x), size)]

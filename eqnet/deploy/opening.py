@@ -107,7 +107,7 @@ def open_artifact(
 
 def _task(path: Path, origin: Origin | None, task: str | None, cache: Path, needed: bool) -> Task | None:
     if task is None:
-        return _own_task(path, origin, cache) if needed else None
+        return own_task(path, origin, cache) if needed else None
     loaded = load_task(task, cache=cache, seed=origin.seed if origin else 0, trained=False)
     if origin is not None and loaded.name != origin.name:
         raise InputError(
@@ -132,7 +132,8 @@ def _origin(path: Path, metadata: object) -> Origin | None:
         raise RunError(f"{path}: {e}; the file is damaged, export again") from e
 
 
-def _own_task(path: Path, origin: Origin | None, cache: Path) -> Task:
+def own_task(path: Path, origin: Origin | None, cache: Path) -> Task:
+    """The built-in task that an artifact is of; raises InputError if it says none, or one of another's code."""
     if origin is None:
         raise InputError(f"{path}: does not say what task it is of; give --task")
     if origin.task not in BUILT_IN:

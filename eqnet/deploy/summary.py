@@ -94,7 +94,7 @@ def summarize(folder: Path, report: Callable[[str, int, int], None] | None = Non
     except InputError as e:
         raise RunError(f"{folder / 'config.json'}: {e}; the file is damaged, export again") from e
     sizes = {name: spec.nbytes for name, spec in artifact.specs.items()}
-    layers = tuple(_layer(name, record.layers[name], record, sizes) for name in sorted(record.layers, key=_by_number))
+    layers = tuple(_layer(name, record.layers[name], record, sizes) for name in sorted(record.layers, key=by_number))
     packed = {f"{name}.{part}".lstrip(".") for name in record.layers for part in _PARTS}
     return Summary(
         folder=folder,
@@ -110,7 +110,8 @@ def summarize(folder: Path, report: Callable[[str, int, int], None] | None = Non
     )
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts names of layers: ``body.9`` before ``body.10``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 

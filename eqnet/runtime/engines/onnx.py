@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from eqnet import _kernels
 from eqnet.errors import InputError, MissingPackageError, RunError
 from eqnet.packed.record import Record
 from eqnet.runtime.engines.metadata import LAYERS, NO_RECORD, RECORD, layers_of, parse, record_of
-from eqnet.runtime.runner import InputSpec, Runner, check, described
+from eqnet.runtime.runner import InputSpec, ResultCodes, Runner, check, described
 
-EXACT: Mapping[str, str] = {
-    # Products of dequantized weights with inputs in floating point; by default inputs are rounded to int8 for them.
-    "session.qdq_matmulnbits_accuracy_level": "0",
-    # Without instructions for 8-bit products, sums of pairs of them saturate at 16 bits unless asked otherwise.
-    "session.x64quantprecision": "1",
-}
-"""Options of a session that computes what the model says."""
+if TYPE_CHECKING:
+    from eqnet.runtime.engines.onnx_layers import LayerSessions
 
-FAST: Mapping[str, str] = {"session.qdq_matmulnbits_accuracy_level": "4", "session.x64quantprecision": "0"}
-"""ONNX Runtime's defaults."""
+INEXACT_PRODUCTS = "session.qdq_matmulnbits_accuracy_level"
+"""At 0, inputs in floating point are multiplied with dequantized weights as they are; by default as int8."""
+
+NO_OVERFLOW = "session.x64quantprecision"
+"""At 1, no sum of two 8-bit products is kept in 16 bits, which hold it not always."""
 
 DTYPES: Mapping[str, torch.dtype] = {
     "tensor(float)": torch.float32,
@@ -39,8 +40,11 @@ DTYPES: Mapping[str, torch.dtype] = {
 }
 """Types of inputs that NumPy has, too."""
 
-_ERRORS = 3
-"""Severity from which ONNX Runtime logs."""
+CPU = Path("/proc/cpuinfo")
+"""Where Linux tells what the processor has."""
+
+_FATAL = 4
+"""Severity from which ONNX Runtime logs; errors are raised."""
 
 _DAMAGED = "is no ONNX model, or only a part of one; export or download it again"
 _REMEDIES: tuple[tuple[str, str], ...] = (
@@ -76,7 +80,6 @@ class OnnxRunner(Runner):
         outputs = tuple(value.name for value in session.get_outputs())
         super().__init__(path, _record(path, self.metadata), inputs, outputs)
         self._session, self._threads, self._exact = session, threads, exact
-        self._layers: Any = None
 
     @classmethod
     def open(cls, path: Path, *, exact: bool = True, threads: int | None = None) -> OnnxRunner:
@@ -98,15 +101,19 @@ class OnnxRunner(Runner):
         check(self.path, self.inputs, xs)
         if LAYERS not in self.metadata:
             return {}
-        if self._layers is None:
-            from eqnet.runtime.engines.onnx_layers import LayerSessions
+        arrays = {name: _array(value) for name, value in (given or {}).items()}
+        return self._inner.run(self.feeds(xs), arrays)
 
-            values = layers_of(self.path, parse(self.path, LAYERS, self.metadata[LAYERS]))
-            self._layers = LayerSessions(self.path, values, self._threads)
-        results: dict[str, Tensor] = self._layers.run(
-            self.feeds(xs), {name: _array(value) for name, value in (given or {}).items()}
-        )
-        return results
+    def rounded(self) -> Mapping[str, ResultCodes]:
+        return self._inner.codes() if LAYERS in self.metadata else {}
+
+    @cached_property
+    def _inner(self) -> LayerSessions:
+        from eqnet.runtime.engines.onnx_layers import LayerSessions
+
+        values = layers_of(self.path, parse(self.path, LAYERS, self.metadata[LAYERS]))
+        layers = self.record.layers if self.record is not None else ()
+        return LayerSessions(self.path, values, layers, self._threads)
 
     def __str__(self) -> str:
         import onnxruntime
@@ -151,12 +158,12 @@ def new_session(
     except ImportError as e:
         raise MissingPackageError(f"{path}: ONNX models need ONNX Runtime ({e}); pip install 'eqnet[onnx]'") from e
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS
+    options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    for key, value in {**(EXACT if exact else FAST), **(settings or {})}.items():
+    for key, value in {**(exact_options() if exact else {}), **(settings or {})}.items():
         options.add_session_config_entry(key, value)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -164,6 +171,21 @@ def new_session(
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as e:  # the errors of ONNX Runtime share no other base
         raise RunError(f"{path}: {_what_is_wrong(str(e))}") from e
+
+
+def exact_options() -> dict[str, str]:
+    """Options of a session on this machine that computes what the model says."""
+    # Nothing overflows where the processor has instructions for 8-bit products; the option takes twice the time there.
+    return {INEXACT_PRODUCTS: "0"} | ({NO_OVERFLOW: "1"} if _may_overflow() else {})
+
+
+def _may_overflow() -> bool:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        return "vnni" not in CPU.read_text(encoding="ascii", errors="replace")
+    except OSError:  # no Linux
+        return _kernels.isa() != "avx512"
 
 
 def run(path: Path, session: Any, outputs: tuple[str, ...], feeds: Mapping[str, Any]) -> list[Tensor]:

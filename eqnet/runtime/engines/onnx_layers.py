@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from eqnet.errors import MissingPackageError, RunError
 from eqnet.runtime.engines.onnx import new_session, run
+from eqnet.runtime.runner import ResultCodes
+
+_UINT8, _INT8 = 2, 3
+_RANGES = {_UINT8: (0, 255), _INT8: (-128, 127)}
+"""The least and the largest code, by the number of its type in ONNX."""
 
 GIVEN = "/given"
 """What is added to the name of a value whose readers read an input of the graph in its place."""
@@ -21,6 +27,7 @@ class LayerSessions:
     Args:
         path: of the model.
         values: name of the graph value that is a layer's result, by name of the layer.
+        layers: names of all layers; nodes that compute their products have them.
         threads: that sessions may use.
 
     Raises:
@@ -28,13 +35,14 @@ class LayerSessions:
         RunError: the graph has no such value.
     """
 
-    def __init__(self, path: Path, values: Mapping[str, str], threads: int) -> None:
+    def __init__(self, path: Path, values: Mapping[str, str], layers: Iterable[str], threads: int) -> None:
         try:
             import onnx
         except ImportError as e:
             raise MissingPackageError(f"{path}: to see its layers takes onnx ({e}); pip install 'eqnet[onnx]'") from e
         self._path, self._threads = path, threads
         self._model = onnx.load(str(path), load_external_data=False)
+        values = {**_activated(self._model.graph, set(layers) - set(values)), **values}
         made = {name: i for i, node in enumerate(self._model.graph.node) for name in node.output}
         for layer, value in values.items():
             if value not in made:
@@ -56,6 +64,28 @@ class LayerSessions:
         kept = {name: array for name, array in {**feeds, **more}.items() if name in inputs}
         results = run(self._path, session, tuple(self._values.values()), kept)
         return dict(zip(self._values, results, strict=True))
+
+    def codes(self) -> dict[str, ResultCodes]:
+        """Of those results that are dequantized codes of 8 bits."""
+        made = {name: node for node in self._model.graph.node for name in node.output}
+        constants = {tensor.name: tensor for tensor in self._model.graph.initializer}
+        found = {}
+        for layer, value in self._values.items():
+            node = made[value]
+            if node.op_type != "DequantizeLinear" or not {*node.input[1:]} <= set(constants):
+                continue
+            scale, *zero = (self._constant(constants[name]) for name in node.input[1:])
+            low, high = _RANGES.get(constants[node.input[2]].data_type if zero else _UINT8, (0, 0))
+            if high:
+                zero_point = zero[0] if zero else torch.zeros(1)
+                found[layer] = ResultCodes((low - zero_point) * scale, (high - zero_point) * scale, scale)
+        return found
+
+    def _constant(self, tensor: Any) -> Tensor:
+        """Float32, one-dimensional."""
+        from onnx import numpy_helper
+
+        return torch.from_numpy(numpy_helper.to_array(tensor, str(self._path.parent)).astype("float32")).reshape(-1)
 
     def _session(self, replaced: frozenset[str]) -> Any:
         if replaced not in self._sessions:
@@ -90,6 +120,24 @@ class LayerSessions:
         names = {"tensor(float)": TensorProto.FLOAT, "tensor(double)": TensorProto.DOUBLE}
         names |= {"tensor(float16)": TensorProto.FLOAT16}
         return {value: names[outputs[value]] for value in values}
+
+
+def _activated(graph: Any, layers: set[str]) -> dict[str, str]:
+    """Dequantized results of those layers whose activation is in the range of their codes."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = {}
+    for node in (node for node in graph.node if node.name in layers):
+        quantize = readers.get(node.output[0], [])
+        dequantize = readers.get(quantize[0].output[0], []) if quantize else []
+        if [[n.op_type for n in after] for after in (quantize, dequantize)] == [
+            ["QuantizeLinear"],
+            ["DequantizeLinear"],
+        ]:
+            found[node.name] = dequantize[0].output[0]
+    return found
 
 
 def _redirect(graph: Any, cut: set[str]) -> Iterator[str]:

@@ -84,9 +84,7 @@ class TvmRunner(Runner):
         """
         library = LibraryRecord.read(path)
         if library.machine != elf.this_machine():
-            raise RunError(
-                f"{path}: is for {library.machine}; this machine is {elf.this_machine()}: export it anew"
-            )
+            raise RunError(f"{path}: is for {library.machine}; this machine is {elf.this_machine()}: export it anew")
         tvm = _runtime(path)
         from tvm.runtime.vm import VirtualMachine
 
