@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eqnet.packed.layers import PackedLayer
 from eqnet.packed.tensor import PackedTensor
 
 SMALLEST, LARGEST = 16, 256
@@ -61,6 +62,11 @@ class Blocks:
     def one_a_group(self) -> bool:
         """Whether blocks are groups."""
         return self.count == self.groups
+
+
+def blocks_for(layer: PackedLayer, portable: bool) -> Blocks | None:
+    """How a linear layer or an embedding is cut; None where it takes operators of the standard."""
+    return None if portable else Blocks.of(layer.weight)
 
 
 _SIZES = tuple(1 << i for i in range(SMALLEST.bit_length() - 1, LARGEST.bit_length()))

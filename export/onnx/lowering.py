@@ -8,14 +8,21 @@ import onnx_ir as ir
 
 import eqnet.export.onnx.layers  # noqa: F401  # registers the writers
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
-from eqnet.export.onnx.registry import Operators, Site, layer_writer, weight_writer
-from eqnet.export.onnx.translation import DOMAIN, LAYER
-from eqnet.packed.layers import PackedEmbedding, PackedLayer
+from eqnet.export.onnx.registry import Operators, Site, Writer, layer_writer, product_writer, weight_writer
+from eqnet.export.onnx.translation import DOMAIN, LAYER, LAYER_PRODUCT, LAYER_WEIGHT
+from eqnet.export.onnx.weight_products import find_weight_products
+from eqnet.packed.layers import PackedLayer
 
 LAYER_KEY = "eqnet.layer"
 """Under which the node of a layer's product, and its result, keep the layer's name in ``meta``."""
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WRITERS: Mapping[str, Callable[[PackedLayer], Writer]] = {
+    LAYER: layer_writer,
+    LAYER_WEIGHT: weight_writer,
+    LAYER_PRODUCT: product_writer,
+}
+
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulNBits")
 
 
 def lower(
@@ -29,6 +36,7 @@ def lower(
     Returns:
         How each layer was written, by name.
     """
+    find_weight_products(graph)
     forms: dict[str, LayerForm] = {}
     names = set(graph.initializers)
     shared: dict[tuple[int, str], ir.Value] = {}
@@ -59,9 +67,9 @@ def _replace(
     is_call = node.op_type == LAYER
     builder = Operators()
     rank = len(old.shape) if old.shape is not None else 0
-    x = node.inputs[0] if is_call else None
+    x = node.inputs[0] if node.op_type != LAYER_WEIGHT else None
     site = Site(layer, x, builder, options, old.dtype or ir.DataType.FLOAT, rank, _names=names, _shared=shared)
-    y = _in_float32(site, layer_writer(layer)) if is_call else weight_writer(layer)(site)
+    y = _in_float32(site, _WRITERS[node.op_type](layer))
     y.shape, y.type = old.shape, old.type
     for initializer in builder.initializers:
         graph.register_initializer(initializer)
@@ -78,10 +86,11 @@ def _replace(
 
 def _in_float32(site: Site, writer: Callable[[Site], ir.Value]) -> ir.Value:
     """Models in other types compute their packed layers in float32."""
-    if site.dtype == ir.DataType.FLOAT or isinstance(site.layer, PackedEmbedding):
+    if site.dtype == ir.DataType.FLOAT:
         return writer(site)
     dtype, site.dtype = site.dtype, ir.DataType.FLOAT
-    site.x = site.op.Cast(site.x, to=ir.DataType.FLOAT)
+    if site.x is not None and site.x.dtype is not None and site.x.dtype.is_floating_point():
+        site.x = site.op.Cast(site.x, to=ir.DataType.FLOAT)
     return site.op.Cast(writer(site), to=dtype)
 
 

@@ -7,17 +7,25 @@ from collections.abc import Mapping
 import onnx
 
 from eqnet.errors import InputError
+from eqnet.export.onnx.blocks import blocks_for
 from eqnet.export.onnx.codes import OLDEST_OPSET, storage
-from eqnet.packed.layers import PackedLayer
+from eqnet.packed.layers import PackedEmbedding, PackedLayer, PackedLinear
 
 
-def opset_for(layers: Mapping[str, PackedLayer], asked: int | None) -> int:
+def opset_for(layers: Mapping[str, PackedLayer], asked: int | None, portable: bool = False) -> int:
     """The one asked for, or the oldest one that has the types of all codes.
+
+    Args:
+        layers: by name.
+        asked: by the user.
+        portable: see ``OnnxOptions``.
 
     Raises:
         InputError: it is too old for a layer, which the message names, or unknown to the onnx package.
     """
-    needs = {name: storage(layer.weight_format).opset for name, layer in layers.items()}
+    needs = {
+        name: storage(layer.weight_format).opset for name, layer in layers.items() if not _has_planes(layer, portable)
+    }
     newest = onnx.defs.onnx_opset_version()
     opset = asked if asked is not None else max([OLDEST_OPSET, *needs.values()])
     if opset < OLDEST_OPSET:
@@ -35,3 +43,11 @@ def opset_for(layers: Mapping[str, PackedLayer], asked: int | None) -> int:
             + ("give one of those" if asked is not None else "pip install -U onnx")
         )
     return opset
+
+
+def _has_planes(layer: PackedLayer, portable: bool) -> bool:
+    """Whether the codes of a layer are bytes in the file, for which any opset will do."""
+    if isinstance(layer, PackedLinear):
+        multiplied_in_float = layer.input_format is None or layer.weight.scale.shape[1] > 1
+        return multiplied_in_float and blocks_for(layer, portable) is not None
+    return isinstance(layer, PackedEmbedding)

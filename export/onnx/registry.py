@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,7 @@ Writer = Callable[[Site], ir.Value]
 
 _LAYERS: dict[tuple[type[PackedLayer], bool], Writer] = {}
 _WEIGHTS: dict[type[PackedLayer], Writer] = {}
+_PRODUCTS: dict[type[PackedLayer], Writer] = {}
 
 
 def writes(*kinds: type[PackedLayer], quantized_input: bool | None = None) -> Callable[[Writer], Writer]:
@@ -107,6 +108,16 @@ def writes_weight(*kinds: type[PackedLayer]) -> Callable[[Writer], Writer]:
     return register
 
 
+def writes_product(*kinds: type[PackedLayer]) -> Callable[[Writer], Writer]:
+    """Registers how products with the weight of such layers, transposed, are written where they are taken outside."""
+
+    def register(writer: Writer) -> Writer:
+        _PRODUCTS.update(dict.fromkeys(kinds, writer))
+        return writer
+
+    return register
+
+
 def layer_writer(layer: PackedLayer) -> Writer:
     """Raises ModelError if there is none."""
     for kind in type(layer).__mro__:
@@ -117,7 +128,16 @@ def layer_writer(layer: PackedLayer) -> Writer:
 
 def weight_writer(layer: PackedLayer) -> Writer:
     """Raises ModelError if there is none."""
+    return _outside(layer, _WEIGHTS)
+
+
+def product_writer(layer: PackedLayer) -> Writer:
+    """Raises ModelError if there is none."""
+    return _outside(layer, _PRODUCTS)
+
+
+def _outside(layer: PackedLayer, writers: Mapping[type[PackedLayer], Writer]) -> Writer:
     for kind in type(layer).__mro__:
-        if writer := _WEIGHTS.get(kind):
+        if writer := writers.get(kind):
             return writer
     raise ModelError(f"layer '{layer.path}': the weight of a {layer.kind.__name__} has no ONNX form outside its layer")

@@ -16,8 +16,11 @@ from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
 
 DOMAIN = "eqnet"
-LAYER, LAYER_WEIGHT = "Layer", "LayerWeight"
-"""Operators of the domain: ``Layer(x) {path}`` and ``LayerWeight(codes) {path}``. None is left in the end."""
+LAYER, LAYER_WEIGHT, LAYER_PRODUCT = "Layer", "LayerWeight", "LayerProduct"
+"""Operators of the domain: ``Layer(x) {path}``, ``LayerWeight(codes) {path}``, ``LayerProduct(x) {path}``.
+
+Torch writes the first two; none is left in the end.
+"""
 
 _NEWEST_TRANSLATED = 23
 """The newest opset that torch writes; what it writes means the same in those after it."""

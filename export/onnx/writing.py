@@ -34,7 +34,7 @@ def write(
     report: Report | None,
 ) -> OnnxReport:
     """See ``eqnet.export.onnx.write_onnx``."""
-    opset = opset_for(packed.layers, options.opset)
+    opset = opset_for(packed.layers, options.opset, options.portable)
     _check_writable(path)
     model = translate(packed, example_inputs, opset)
     forms = lower(model.graph, packed.layers, options, report)

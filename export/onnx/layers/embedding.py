@@ -7,7 +7,7 @@ from typing import cast
 import onnx_ir as ir
 
 from eqnet.export.onnx.blocked import DOMAIN, BlockedWeight, stored_codes
-from eqnet.export.onnx.blocks import Blocks
+from eqnet.export.onnx.blocks import Blocks, blocks_for
 from eqnet.export.onnx.options import LayerForm
 from eqnet.export.onnx.planes import first
 from eqnet.export.onnx.registry import Site, writes
@@ -20,14 +20,13 @@ def write_embedding(site: Site) -> ir.Value:
     """``GatherBlockQuantized``, or ``Gather`` and ``DequantizeLinear``."""
     layer = cast(PackedEmbedding, site.layer)
     assert site.x is not None
-    blocks = Blocks.of(layer.weight)
-    if site.options.portable or blocks is None or blocks.spread:
+    blocks = blocks_for(layer, site.options.portable)
+    if blocks is None or blocks.spread:
         site.form = LayerForm(False, "rows, dequantized: Gather, DequantizeLinear")
-        rows = standard_rows(site, site.x)
-    else:
-        site.form = LayerForm(False, "rows, dequantized: GatherBlockQuantized")
-        rows = _gathered(site, site.x, blocks)
-    return rows if site.dtype == ir.DataType.FLOAT else site.op.Cast(rows, to=site.dtype)
+        return standard_rows(site, site.x)
+
+    site.form = LayerForm(False, "rows, dequantized: GatherBlockQuantized")
+    return _gathered(site, site.x, blocks)
 
 
 def _gathered(site: Site, indices: ir.Value, blocks: Blocks) -> ir.Value:

@@ -7,9 +7,11 @@ from typing import cast
 import numpy as np
 import onnx_ir as ir
 
+from eqnet.export.onnx.blocks import blocks_for
 from eqnet.export.onnx.inputs import quantized
 from eqnet.export.onnx.options import LayerForm
 from eqnet.export.onnx.products import gemm, plus_bias
+from eqnet.export.onnx.products_in_float import multiplied
 from eqnet.export.onnx.registry import Site, writes
 from eqnet.export.onnx.weights import IntegerWeight, dequantized, is_grouped
 from eqnet.packed.layers import PackedLinear
@@ -32,8 +34,15 @@ def write_linear(site: Site) -> ir.Value:
 
 
 def _grouped(site: Site, layer: PackedLinear, x: ir.Value) -> ir.Value:
-    """With the weight transposed at every run: as [cols, rows], ONNX Runtime would round the input a second time."""
+    """In floating point, as integer kernels have no scales for groups.
+
+    In operators of the standard the weight is transposed at every run: as [cols, rows], ONNX Runtime would round the
+    input a second time.
+    """
     site.form = LayerForm(False, "floating point: its weight has scales for groups of inputs")
+    blocks = blocks_for(layer, site.options.portable)
+    if blocks is not None:
+        return multiplied(site, x, blocks, layer.bias)
     if site.rank == 2:
         bias = [site.constant(layer.bias.numpy(), "bias")] if layer.bias is not None else []
         return site.op.Gemm(x, dequantized(site), *bias, transB=1)

@@ -72,7 +72,7 @@ def written(
     graph = ir.Graph([], [], nodes=[], opset_imports={"": opset, "eqnet": 1}, name="layers")
     for i, (layer, x) in enumerate(zip(layers, inputs, strict=True)):
         dtype = ir.DataType.FLOAT if x.is_floating_point() else ir.DataType.INT64
-        shape = ir.Shape(["batch", *x.shape[1:]])
+        shape = ir.Shape([f"batch{i}", *x.shape[1:]])
         value = ir.Value(name=f"x{i}", shape=shape, type=ir.TensorType(dtype))
         width = layer.rows if x.is_floating_point() else layer.cols
         result = ir.Value(

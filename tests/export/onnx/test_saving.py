@@ -20,7 +20,7 @@ from tests.export.onnx.layers_of_any_format import feeds, packed_layer, packed_t
 
 PAGE = 4096
 KEPT = 0.5
-"""Of the bytes of ten weights, what writing them may keep in memory at a time: what is made of one on the way to its bytes."""
+"""Of the bytes of ten weights, what writing may keep in memory at a time: the steps from one to its bytes."""
 
 
 @pytest.fixture

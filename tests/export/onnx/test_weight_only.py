@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from eqnet.export.onnx import OnnxOptions
 from eqnet.formats import Format
-from eqnet.packed.layers import PackedLayer
+from eqnet.packed.layers import InputRange, PackedLayer
 from tests.export.onnx.layers_of_any_format import (
     COLS,
     FORMATS,
@@ -131,3 +131,18 @@ def test_inputs_are_rounded_only_where_int8_products_were_asked_for(bits: int, t
         (answer,) = session(tmp_path / "model.onnx", "optimized", exact=False).run(None, feeds([x]))
         errors[compute] = abs(answer - expected).max() / abs(expected).max()
     assert errors["float"] <= FLOAT < errors["int8"] <= ROUNDED_INPUT
+
+
+@pytest.mark.parametrize("fmt", ["uint4:group32", "int3:group24", "uint8:group7"])
+@pytest.mark.parametrize("portable", [False, True], ids=["onnxruntime", "portable"])
+def test_scales_for_groups_with_a_quantized_input_round_it_once(fmt: str, portable: bool, tmp_path: Path) -> None:
+    input_range = InputRange(Format.parse("uint4:tensor"), torch.tensor([0.25]), torch.tensor([7], dtype=torch.int16))
+    layer = packed_layer(nn.Linear(64, 5), "fc", packed_tensor(Format.parse(fmt), 5, 64, 1), input_range)
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    rounded = ((x / 0.25).round() + 7).clamp(0, 15) * 0.25 - 7 * 0.25
+    path = tmp_path / "model.onnx"
+    written(path, [layer], [x], OnnxOptions(portable=portable))
+    for level in LEVELS:
+        (answer,) = session(path, level, exact=False).run(None, feeds([x]))
+        expected = exact(layer, rounded)
+        assert abs(answer - expected).max() <= FLOAT * abs(expected).max()
