@@ -20,7 +20,7 @@ from tvm.s_tir.dlight.base import ApplyDefaultSchedule
 from eqnet.errors import InputError, ModelError
 from eqnet.export.tracing import layers_as_nodes
 from eqnet.export.tvm.kernels.calls import linear_call
-from eqnet.export.tvm.layers.emission import Emitter, Style, tir_linear, tir_product
+from eqnet.export.tvm.layers.emission import Emitter, Style, linear_by, tir_product
 from eqnet.export.tvm.layers.loops import Loops
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
@@ -30,7 +30,7 @@ _KEPT = (torch.ops.aten.instance_norm.default,)
 
 STYLES: Mapping[str, Style] = MappingProxyType(
     {
-        "tir": Style(tir_linear, tir_product),
+        "tir": Style(linear_by(tir_product), tir_product),
         "eqnet": Style(lambda emitter, layer, x: linear_call(emitter.builder, x, layer), tir_product),
     }
 )
@@ -69,16 +69,16 @@ def compile_imported(module: Any, target: Any) -> Any:
     Returns:
         A TVM executable.
     """
-    return compile_with(module, target, [ApplyDefaultSchedule(Loops())])
+    return compiled(scheduled(module, target, ApplyDefaultSchedule(Loops())), target)
 
 
-def compile_with(module: Any, target: Any, schedules: list[Any]) -> Any:
-    """Compiles what ``module_of`` gave, leaving its constants as they are.
+def scheduled(module: Any, target: Any, loops: Any) -> Any:
+    """Fuses operators to functions, and gives these their loops.
 
     Args:
-        module: the IRModule.
+        module: what ``module_of`` gave.
         target: a TVM target.
-        schedules: passes that give functions their loops.
+        loops: the pass that does the latter.
     """
     passes = relax.transform
     steps = [
@@ -89,7 +89,16 @@ def compile_with(module: Any, target: Any, schedules: list[Any]) -> Any:
         passes.FuseOps(),
         passes.FuseTIR(),
         passes.DeadCodeElimination(),
-        *schedules,
+        loops,
+    ]
+    with target:
+        return tvm.transform.Sequential(steps)(module)
+
+
+def compiled(module: Any, target: Any) -> Any:
+    """The executable of what ``scheduled`` gave."""
+    passes = relax.transform
+    steps = [
         passes.RewriteDataflowReshape(),
         passes.ToNonDataflow(),
         passes.RemovePurityChecking(),

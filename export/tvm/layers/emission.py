@@ -25,9 +25,6 @@ Expr = Any
 OPAQUE = 8
 """The pattern of functions that nothing is fused with."""
 
-DIRECT = "eqnet.direct"
-"""Attribute of the functions that take convolutions product by product."""
-
 
 @dataclass
 class Emitter:
@@ -54,7 +51,7 @@ class Emitter:
     def weight(self, layer: PackedLayer) -> Expr:
         """The weight of a layer in floating point, in torch's layout."""
         panels, constants = self.panels(layer, self._shared_lanes(layer))
-        flat = self.computed(lambda *arrays: computing.matrix(panels, *arrays), *constants)
+        flat = self.computed("matrix", lambda *arrays: computing.matrix(panels, *arrays), *constants)
         if not isinstance(layer, PackedConvTranspose):
             return self.reshaped(flat, layer.shape)
         inputs, outputs = layer.shape[0] // layer.groups, layer.shape[1]
@@ -69,10 +66,17 @@ class Emitter:
             self._panels[key] = panels, [relax.const(array) for array in panels.arrays]
         return self._panels[key]
 
-    def computed(self, compute: Callable[..., Any], *args: Expr, direct: bool = False) -> Expr:
-        """The result of a tensor expression."""
-        attrs = {"op_pattern": OPAQUE, DIRECT: True} if direct else {}
-        return self.builder.emit_te(compute, *args, primfunc_attrs=attrs)
+    def scaled(self, layer: PackedLayer, lanes: int, factor: float | None) -> tuple[Panels, list[Expr]]:
+        """The same, with scales times ``factor``."""
+        panels, constants = self.panels(layer, lanes)
+        if factor is None:
+            return panels, constants
+        at = len(panels.planes)
+        return panels, [*constants[:at], relax.const(panels.scale * np.float32(factor)), *constants[at + 1 :]]
+
+    def computed(self, name: str, compute: Callable[..., Any], *args: Expr) -> Expr:
+        """The result of a tensor expression, as a function of that name."""
+        return self.builder.emit_te(compute, *args, primfunc_name_hint=name)
 
     def called(self, key: Hashable, make: Callable[[], Any], args: list[Expr], shape: tuple[Any, ...]) -> Expr:
         """The result, float32, of a TIR function whose last argument it is; equal keys are of equal functions."""
@@ -96,11 +100,15 @@ class Emitter:
         if layer.input_format is None or layer.input_scale is None or layer.input_zero_point is None:
             return x, None
         scale, zero, fmt = layer.input_scale.item(), int(layer.input_zero_point.item()), layer.input_format
-        return self.computed(lambda t: computing.codes(t, fmt, scale, zero), x), scale
+        return self.computed("quantize", lambda t: computing.codes(t, fmt, scale, zero), x), scale
 
     def _shared_lanes(self, layer: PackedLayer) -> int:
         """Those in which the weight is there already, if it is."""
         return LANES if (id(layer.codes), LANES) in self._panels else 1
+
+
+Product = Callable[["Emitter", PackedLayer, Expr, "float | None"], Expr]
+"""From float32 [N, cols], or int16 and what the integers are multiples of, to float32 [N, rows]."""
 
 
 @dataclass(frozen=True)
@@ -109,37 +117,37 @@ class Style:
 
     Attributes:
         linear: a packed linear layer.
-        product: the same of float32 or int16 [N, cols], and of what the integers are multiples of, to [N, rows]; None
-            if convolutions are not taken as products of gathered inputs.
+        product: of convolutions of one group, as products of gathered inputs; None to take them directly.
     """
 
     linear: Callable[[Emitter, PackedLayer, Expr], Expr]
-    product: Callable[[Emitter, PackedLayer, Expr, float | None], Expr] | None
+    product: Product | None
 
 
 def tir_product(emitter: Emitter, layer: PackedLayer, x: Expr, input_scale: float | None) -> Expr:
     """A product by the function for CPUs."""
-    panels, constants = emitter.panels(layer, LANES)
-    if input_scale is not None:
-        at = len(panels.planes)
-        constants = [*constants[:at], relax.const(panels.scale * np.float32(input_scale)), *constants[at + 1 :]]
+    panels, constants = emitter.scaled(layer, LANES, input_scale)
     if layer.bias is not None:
         constants = [*constants, relax.const(_padded(layer.bias.numpy(), LANES))]
     spec = Linear(panels, layer.bias is not None, input_scale is not None)
     return emitter.called(spec.key, spec.function, [x, *constants], (shape_of(x)[0], layer.rows))
 
 
-def tir_linear(emitter: Emitter, layer: PackedLayer, x: Expr) -> Expr:
-    """A linear layer by the function for CPUs."""
-    dtype, shape = dtype_of(x), shape_of(x)
-    flat, scale = emitter.input(layer, emitter.reshaped(x, (_product(shape[:-1]), layer.cols)))
-    y = tir_product(emitter, layer, flat, scale)
-    return emitter.cast(emitter.reshaped(y, (*shape[:-1], layer.rows)), dtype)
+def linear_by(product: Product) -> Callable[[Emitter, PackedLayer, Expr], Expr]:
+    """Linear layers, of inputs of any number of dimensions, by ``product``."""
+
+    def linear(emitter: Emitter, layer: PackedLayer, x: Expr) -> Expr:
+        dtype, shape = dtype_of(x), shape_of(x)
+        flat, scale = emitter.input(layer, emitter.reshaped(x, (_product(shape[:-1]), layer.cols)))
+        y = product(emitter, layer, flat, scale)
+        return emitter.cast(emitter.reshaped(y, (*shape[:-1], layer.rows)), dtype)
+
+    return linear
 
 
 def _embedding(emitter: Emitter, layer: PackedLayer, x: Expr) -> Expr:
     panels, constants = emitter.panels(layer, emitter._shared_lanes(layer))
-    y = emitter.computed(lambda indices, *arrays: computing.rows(indices, panels, *arrays), x, *constants)
+    y = emitter.computed("embedding", lambda t, *arrays: computing.rows(t, panels, *arrays), x, *constants)
     return emitter.cast(y, str(layer.dtype).removeprefix("torch."))
 
 
@@ -158,7 +166,7 @@ def _convolution(emitter: Emitter, layer: PackedLayer, x: Expr) -> Expr:
 
 
 def _by_product(emitter: Emitter, layer: PackedLayer, x: Expr, scale: float | None, geometry: Geometry) -> Expr:
-    patches = emitter.computed(lambda t: computing.patches(t, geometry), x)
+    patches = emitter.computed("patches", lambda t: computing.patches(t, geometry), x)
     batch, *outputs, cols = shape_of(patches)
     pixels = _product(outputs)
     assert emitter.style.product is not None
@@ -174,7 +182,7 @@ def _directly(emitter: Emitter, layer: PackedLayer, x: Expr, scale: float | None
     def compute(t: Any, *arrays: Any) -> Any:
         return computing.convolved(t, geometry, panels, scale, bool(bias), *arrays)
 
-    return emitter.computed(compute, x, *constants, *bias, direct=True)
+    return emitter.computed("convolution", compute, x, *constants, *bias)
 
 
 _LAYERS: Mapping[type[PackedLayer], Callable[[Emitter, PackedLayer, Expr], Expr]] = MappingProxyType(

@@ -31,26 +31,23 @@ class Unpacker:
         """Codes as they are stored, from 0, int32."""
         code, done = None, 0
         for width, plane in zip(self.panels.widths, self.tensors, strict=False):
-            per_byte = 8 // width
-            part = self._int32(plane, panel, column // per_byte, lane, lanes)
-            if width < 8:
-                shift = column % per_byte * width
-                shift = shift if isinstance(shift, int) else T.Cast("int32", shift)
-                part = T.bitwise_and(
-                    T.shift_right(part, splat(T.int32(shift) if isinstance(shift, int) else shift, lanes)),
-                    splat(T.int32((1 << width) - 1), lanes),
-                )
+            part = load(plane, lanes, panel, column // (8 // width), lane)
+            if width < 8:  # bytes are shifted as bytes: a vector of them is short, and indices may be of any type
+                shift = _uint8(column % (8 // width) * width)
+                part = T.bitwise_and(T.shift_right(part, splat(shift, lanes)), splat(T.uint8((1 << width) - 1), lanes))
             if done:
-                part = T.shift_left(part, splat(T.int32(done), lanes))
+                part = T.shift_left(part, splat(T.uint8(done), lanes))
             code = part if code is None else T.bitwise_or(code, part)
             done += width
-        return code
+        return T.Cast(vector("int32", lanes), code)
 
     def zero(self, panel: Expr, group: Expr, lane: Expr, lanes: int = 1) -> Expr:
         """Zero points, int32."""
         if isinstance(self.panels.zero, int):
             return splat(T.int32(self.panels.zero), lanes)
-        return self._int32(self.tensors[len(self.panels.planes) + 1], panel, group, lane, lanes)
+        return T.Cast(
+            vector("int32", lanes), load(self.tensors[len(self.panels.planes) + 1], lanes, panel, group, lane)
+        )
 
     def scale(self, panel: Expr, group: Expr, lane: Expr, lanes: int = 1) -> Expr:
         """Scales, float32."""
@@ -66,5 +63,6 @@ class Unpacker:
         """The number of the group."""
         return 0 if self.panels.group >= self.panels.cols else column // self.panels.group
 
-    def _int32(self, tensor: Buffer, panel: Expr, at: Expr, lane: Expr, lanes: int) -> Expr:
-        return T.Cast(vector("int32", lanes), load(tensor, lanes, panel, at, lane))
+
+def _uint8(number: Expr) -> Expr:
+    return T.uint8(number) if isinstance(number, int) else T.Cast("uint8", number)
