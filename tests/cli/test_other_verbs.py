@@ -255,7 +255,10 @@ def test_unknown_device_and_target_are_refused(eqnet: Command, small_task: str, 
     assert f"--device {absent}: this machine has none; choose among cpu" in ended.err
 
 
-VERBS = [(), *((verb,) for verb in ("train", "search", "eval", "inspect", "export", "run", "bench", "targets"))]
+VERBS = [
+    (),
+    *((verb,) for verb in ("train", "search", "eval", "inspect", "export", "run", "compare", "bench", "targets")),
+]
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=str)
