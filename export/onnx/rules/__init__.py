@@ -17,6 +17,7 @@ from onnx_ir.passes.common import (
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.ranges import Range, channel_ranges
 from eqnet.export.onnx.rules.integer_clips import DropIntegerClip, MergeIntegerClips
+from eqnet.export.onnx.rules.mean_of_codes import MeanOfCodes
 from eqnet.export.onnx.rules.mean_of_transpose import MeanOfTranspose
 from eqnet.export.onnx.rules.pad_into_conv import PadIntoConv
 from eqnet.export.onnx.rules.pointwise_as_gemm import PointwiseAsGemm
@@ -71,7 +72,7 @@ def simplify(
     _merge_equals(model)
     ranges = _ranges(model, packed, calibration) if calibration and not options.exact else {}
     SumsOnCodes(packed.layers, ranges, forms)(model)
-    apply(model, QUANTIZE_EARLY)
+    apply(model, (*QUANTIZE_EARLY, MeanOfCodes))
     PointwiseAsGemm(packed.layers, options)(model)
     ResultByChannel(packed.layers, ranges, options, forms)(model)
     apply(model, CHANNELS_LAST)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from eqnet.export.onnx.lowering import LAYER_KEY
 from eqnet.export.onnx.registry import Operators
-from eqnet.export.onnx.rules.rule import scalar
+from eqnet.export.onnx.rules.rule import number, scalar
 from eqnet.export.onnx.weights import is_grouped
 from eqnet.packed.layers import PackedConv, PackedLayer
 
@@ -40,9 +40,11 @@ class Result:
         """The result after the activation."""
         return (self.activation or self.node).outputs[0]
 
-    def is_added(self) -> bool:
-        """Whether a sum with another value of the graph reads it, and no output of the graph is made of it."""
-        return not self.value.is_graph_output() and any(_is_sum(use.node) for use in self.value.uses())
+    def is_taken_as_codes(self) -> bool:
+        """Whether there is an integer kernel of what reads it, a sum or a mean, and it is no output of the graph."""
+        readers = [use.node for use in self.value.uses()]
+        means = [node for node in readers if is_mean_of_positions(node) and is_quantized(node.outputs[0])]
+        return not self.value.is_graph_output() and (bool(means) or any(map(_is_sum, readers)))
 
 
 def results(graph: ir.Graph, layers: Mapping[str, PackedLayer]) -> list[Result]:
@@ -74,6 +76,15 @@ def _can_be_integer(layer: PackedLayer) -> bool:
 
 def _is_sum(node: ir.Node) -> bool:
     return node.op_type == "Add" and all(value is not None and value.const_value is None for value in node.inputs)
+
+
+def is_mean_of_positions(node: ir.Node) -> bool:
+    """Whether ``node`` is a mean over all dimensions of its input but the first two."""
+    shape, axes = node.inputs[0].shape if node.inputs[0] is not None else None, node.inputs[1:]
+    over = number(axes[0]) if axes else None
+    if node.op_type != "ReduceMean" or shape is None or len(shape) < 3 or over is None:
+        return False
+    return sorted(int(axis) % len(shape) for axis in over) == list(range(2, len(shape)))
 
 
 def is_quantized(value: ir.Value) -> bool:

@@ -15,17 +15,19 @@ from eqnet.export.onnx.rules.results import Result, is_quantized, results, sums
 from eqnet.export.onnx.rules.rule import constant, scalar
 from eqnet.packed.layers import PackedLayer
 
-_CLIPPED = 0.01
-"""Part of a range that may lie outside of that of a quantizer which is taken for it."""
+_CLIPPED = 0.1
+"""Part of a range that may lie outside of that of a quantizer which is taken for it.
+
+Quantizers are fitted to the values that they round, and leave out the rare ones at the ends.
+"""
 
 
 class SumsOnCodes(ir.passes.InPlacePass):
-    """Rounds what residual connections add, and their sums, to 8 bits, as ONNX Runtime adds codes.
+    """Rounds what residual connections add, their sums, and what is averaged, to 8 bits: ONNX Runtime does so on codes.
 
-    A convolution whose result is added gets ``QuantizeLinear → DequantizeLinear`` behind it, and so does a sum of such
-    results. Convolutions and sums then are integer kernels, without which every sum would have to be quantized anew for
-    each layer that reads it. Where such a layer quantizes the value to 8 bits anyway, and does not clip it, its codes
-    are taken.
+    A convolution whose result is added or averaged gets ``QuantizeLinear → DequantizeLinear`` behind it, and so does a
+    sum of such results. Convolutions and sums are integer kernels then, and nothing has to be quantized anew for each
+    layer that reads it. Where such a layer quantizes the value to 8 bits anyway, its codes are taken.
 
     Args:
         layers: of the model, by name.
@@ -43,7 +45,7 @@ class SumsOnCodes(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes all such convolutions and sums."""
-        added = [result for result in results(model.graph, self._layers) if result.is_added()]
+        added = [result for result in results(model.graph, self._layers) if result.is_taken_as_codes()]
         for result in [*added, *sums(model.graph, added)]:
             if result.value in self._ranges and not is_quantized(result.value):
                 self._round(model.graph, result)
