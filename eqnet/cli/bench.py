@@ -105,11 +105,12 @@ def bench(
 
         speeds = compare(opened, at, x, sizes, counts, seconds, report)
     engine = str(opened.runner)
+    isa = _kernels.isa() if opened.packed is not None else None  # other engines choose theirs
     if as_json:
         figures = [_figures(speed) for speed in speeds]
-        print_json({"runs": engine, "isa": _kernels.isa(), "start": asdict(begun), "speeds": figures})
+        print_json({"runs": engine, "isa": isa, "start": asdict(begun), "speeds": figures})
         return
-    _print_network(engine, begun, speeds)
+    _print_network(f"{engine}; instructions: {isa}" if isa is not None else engine, begun, speeds)
 
 
 def _figures(speed: Speed) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _figures(speed: Speed) -> dict[str, Any]:
 
 
 def _print_network(engine: str, begun: Start, speeds: list[Speed]) -> None:
-    click.echo(f"Runs as {engine}; instructions: {_kernels.isa()}.")
+    click.echo(f"Runs as {engine}.")
     rows = []
     floating = {(speed.threads, speed.batch): speed.times.median for speed in speeds if speed.form == "fp32"}
     for speed in speeds:
