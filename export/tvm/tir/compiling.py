@@ -15,7 +15,6 @@ TIR_PIPELINE = "eqnet.tir"
 def _lower_functions() -> Any:
     """Those of TVM's own passes that functions for CPUs need, without schedules; it takes two thirds of the time."""
 
-    @tvm.transform.module_pass(opt_level=0)
     def lower(module: Any, _: Any) -> Any:
         passes = [
             s_tir.transform.ConvertBlocksToOpaque(),
@@ -30,7 +29,7 @@ def _lower_functions() -> Any:
         ]
         return tvm.transform.Sequential(passes)(module)
 
-    return lower
+    return tvm.transform.module_pass(lower, opt_level=0)
 
 
 def _tir_pipeline() -> tuple[Any, Any, Any]:
