@@ -50,8 +50,9 @@ def translate(packed: PackedModel, example_inputs: ExampleInputs, opset: int) ->
         except torch.onnx.errors.OnnxExporterError as e:
             reason = str(e.__cause__ or e).strip().splitlines()[0]
             raise ModelError(f"{type(packed.model).__name__} cannot be written as ONNX: {reason}") from e
-    assert exported is not None
-    model: ir.Model = exported.model
+        assert exported is not None
+        model: ir.Model = exported.model
+        _fix_dimensions(model.graph, program)
     model.graph.opset_imports[""] = opset
     _rename_dimensions(model.graph)
     if len(model.graph.outputs) == 1:
@@ -73,6 +74,31 @@ def _operator(name: str) -> Any:
     )
     op = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), name, schema)
     return lambda x, path: op(x, path=path)
+
+
+def _fix_dimensions(graph: ir.Graph, program: torch.export.ExportedProgram) -> None:
+    """Gives dimensions of inputs their size where the model takes no other, as one does that calls ``len(x)``."""
+    sizes = {
+        node.name: value.shape
+        for node in program.graph.nodes
+        if isinstance(value := node.meta.get("val"), torch.Tensor)
+    }
+    for value in graph.inputs:
+        if value.shape is not None and value.name in sizes:
+            value.shape = ir.Shape(
+                [
+                    dimension if (known := _known(size)) is None else known
+                    for dimension, size in zip(value.shape, sizes[value.name], strict=True)
+                ]
+            )
+
+
+def _known(size: int | torch.SymInt) -> int | None:
+    """The size; None if it may be any."""
+    if isinstance(size, int):
+        return size
+    known: int | None = size.node.maybe_as_int()
+    return known
 
 
 def _rename_dimensions(graph: ir.Graph) -> None:
