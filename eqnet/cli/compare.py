@@ -17,7 +17,7 @@ from eqnet.cli.subnets import chosen
 from eqnet.data import BATCH_NORM_SAMPLES, batches, calibration_inputs, in_order
 from eqnet.deploy.batching import pieces
 from eqnet.deploy.comparing.comparison import Comparison, Metric, compare
-from eqnet.deploy.comparing.layers import TIES, LayerFigures
+from eqnet.deploy.comparing.layers import LayerFigures
 from eqnet.deploy.comparing.supernet import SupernetRunner
 from eqnet.deploy.inputs import read_inputs
 from eqnet.deploy.opening import Deployed, is_artifact, open_artifact, own_task
@@ -26,6 +26,10 @@ from eqnet.errors import InputError
 
 BATCH = 64
 """Inputs in one call."""
+
+
+_FIGURES = ("largest difference", "relative error", "cosine", "differ", "off")
+"""Of a layer; the last two of the channel where they are most: see ``LayerFigures``."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _print(sides: _Sides, found: Comparison, what: str) -> None:
     if found.layers:
         print_table(
             f"Layers of B, each on what A's layers before it returned, on {found.layer_samples} of them",
-            ["layer", "weight", "input", "largest difference", "relative error", "cosine", "differ", "departs"],
+            ["layer", "weight", "input", *_FIGURES, "departs"],
             [_row(layer) for layer in found.layers],
         )
     click.echo(_verdict(sides, found))
@@ -145,7 +149,8 @@ def _row(layer: LayerFigures) -> list[str]:
     formats = ["", ""] if layer.record is None else [str(layer.record.weight), str(layer.record.input or "float")]
     figures = layer.figures
     shown = [f"{figures.largest:.3g}", f"{figures.relative:.3g}", f"{figures.cosine:.6f}"]
-    return [layer.name, *formats, *shown, percent(layer.differing), "yes" if layer.departs else ""]
+    shown += [percent(layer.differing), percent(layer.systematic)]
+    return [layer.name, *formats, *shown, "yes" if layer.departs else ""]
 
 
 def _verdict(sides: _Sides, found: Comparison) -> str:
@@ -153,14 +158,22 @@ def _verdict(sides: _Sides, found: Comparison) -> str:
         hidden = [str(side.path) for side in (sides.a, sides.b) if side.runner.kind == "tvm" or not side.runner.record]
         return f"Layers cannot be compared: {' and '.join(hidden) or 'neither form'} shows none of them."
     first = found.first
+    extra = [layer.name for layer in found.layers if layer.approximate]
+    more = f" Values before {_quoted(extra)} are rounded more than in the packed model." if extra else ""
     if first is None:
-        return f"No layer departs: of no channel do more than {percent(TIES)} differ by more than rounding."
-    share = percent(first.differing)
-    verdict = f"The first layer that departs is '{first.name}': of a channel, {share} differ by more than rounding."
+        return f"No layer departs: what differs is rounding.{more}"
+    if first.approximate:
+        how = f"its results are {percent(first.systematic)} off and {percent(first.noise)} noise"
+    else:
+        how = f"of a channel, {percent(first.differing)} differ by more than rounding"
+    verdict = f"The first layer that departs is '{first.name}': {how}.{more}"
     if not first.unseen:
         return verdict
-    before = ", ".join(f"'{name}'" for name in first.unseen)
-    return f"{verdict} It may be {before} before it: only one of both shows what that returns."
+    return f"{verdict} It may be {_quoted(first.unseen)} before it: only one of both shows what that returns."
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _plain(sides: _Sides, found: Comparison) -> dict[str, Any]:
@@ -182,6 +195,9 @@ def _plain(sides: _Sides, found: Comparison) -> dict[str, Any]:
                 "input": str(layer.record.input) if layer.record is not None and layer.record.input else None,
                 **asdict(layer.figures),
                 "differing": layer.differing,
+                "systematic": layer.systematic,
+                "noise": layer.noise,
+                "approximate": layer.approximate,
                 "departs": layer.departs,
                 "unseen": list(layer.unseen),
             }

@@ -39,30 +39,6 @@ class InputSpec:
         return x.dtype == self.dtype and all(expected in (None, found) for expected, found in sizes)
 
 
-@dataclass(frozen=True, eq=False)
-class ResultCodes:
-    """How an artifact holds the result of a layer where it rounds it to codes of its own.
-
-    Attributes:
-        low, high: what the least and the largest code stand for: float32 [channels], or [1] for all channels.
-        step: from one code to the next, likewise.
-    """
-
-    low: Tensor
-    high: Tensor
-    step: Tensor
-
-    def clipped(self, results: Tensor, axis: int) -> Tensor:
-        """``results``, with their channels along ``axis``, within what the codes reach."""
-        shape = (-1, *[1] * (results.ndim - 1 - axis))
-        return results.clamp(self.low.view(shape), self.high.view(shape))
-
-    @property
-    def without_negative(self) -> bool:
-        """Whether no code of any channel is below zero, as an activation is part of the result."""
-        return not self.low.any()
-
-
 class Runner(ABC):
     """An artifact, opened: call it with its inputs, in the order of ``inputs``.
 
@@ -109,9 +85,9 @@ class Runner(ABC):
         """
         return {}
 
-    def rounded(self) -> Mapping[str, ResultCodes]:
-        """Layers whose results, as ``layers`` gives them, the artifact rounds, where the packed model does not."""
-        return {}
+    def approximate(self) -> frozenset[str]:
+        """Layers in or before whose results, as ``layers`` gives them, it rounds what the packed model does not."""
+        return frozenset()
 
 
 def check(path: Path, specs: Sequence[InputSpec], xs: Sequence[Tensor]) -> None:

@@ -131,12 +131,12 @@ def check_pair(a: Runner, b: Runner) -> None:
 def _layers(a: Runner, b: Runner, x: Tensor, report: Report | None) -> tuple[LayerFigures, ...]:
     sums: dict[str, LayerSums] = {}
     order: list[str] = []
-    codes = {**a.rounded(), **b.rounded()}
+    approximate = a.approximate() | b.approximate()
     for done, batch in enumerate(_pieces(x, a, b)):
         of_a = a.layers(batch)
         for name in of_a:
-            sums.setdefault(name, LayerSums(name, layer_record(name, a.record, b.record), codes.get(name)))
-        of_b = b.layers(batch, given={name: sums[name].given(result) for name, result in of_a.items()})
+            sums.setdefault(name, LayerSums(name, layer_record(name, a.record, b.record), name in approximate))
+        of_b = b.layers(batch, given=of_a)
         order = [*max((of_a, of_b), key=len)]
         for name in (name for name in of_a if name in of_b):
             if of_a[name].shape != of_b[name].shape:

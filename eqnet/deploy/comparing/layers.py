@@ -2,10 +2,14 @@
 
 Each layer of B is given what the layers of A before it returned, so that an error in one layer says nothing of those
 that follow it. What remains between two right implementations is rounding: sums in another order; scales that batch
-norm was folded into, rounded once more to 16 bits; results that an artifact holds as codes of 8 bits, and says so; and
-now and then, where what lies between two layers is computed otherwise, a value close to the middle of two codes that
-goes to the other one. Such a code moves the results of one position, in every channel; an error in a scale, a zero
-point, a weight or a bias moves those of one channel, at every position, and one in how the input is quantized all.
+norm was folded into, rounded once more to 16 bits; and now and then, where what lies between two layers is computed
+otherwise, a value close to the middle of two codes that goes to the other one. Such a code moves the results of one
+position, in every channel; an error in a scale, a zero point, a weight or a bias moves those of one channel, at every
+position, and one in how the input is quantized all.
+
+An artifact may round more than the packed model between layers, sums to 8 bits for example, so that nearly all results
+move a little. Rounding moves them up as often as down, and an error one way: there, b is fitted by slope · a + offset
+in each channel, and the error is what slope and offset make of a.
 """
 
 from __future__ import annotations
@@ -18,7 +22,6 @@ from torch import Tensor
 
 from eqnet.deploy.comparing.figures import Figures, Sums
 from eqnet.packed.record import LayerRecord, Record
-from eqnet.runtime.runner import ResultCodes
 
 ROUNDING = 2.0**-9
 """What rounding moves a result by at most, as a share of the largest one of its channel: four times what it does to a
@@ -33,6 +36,16 @@ TIES = 1 / 16
 That happens to far fewer than one code in a thousand; an error moves all results of a channel, or half of them where
 only part of its inputs is not 0."""
 
+SYSTEMATIC = 1 / 32
+"""Of an artifact that rounds more: what slope and offset may add to the results of a channel, as a share of their size.
+Rounding to 8 bits adds less than a hundredth, and averages out."""
+
+NOISE = 1 / 4
+"""Likewise what is left over: results of inputs of 2 bits move by so much if these are made of values of 8 bits."""
+
+SMALL = 1 / 32
+"""A channel is taken to be at least so large, as a share of the layer's results: what lies below is noise."""
+
 _EXPONENTS = 256
 """Differences are counted by their power of two, from 2^-128 to 2^127: what 32-bit numbers have."""
 
@@ -46,6 +59,9 @@ class LayerFigures:
         record: its formats in A, or in B if A does not say them.
         figures: of its results.
         differing: of the channel where most do, the share of results that differ by more than rounding.
+        systematic: of the channel where it is most, what a slope and an offset add to the results, as a share of them.
+        noise: of the channel where it is most, what is left over, likewise.
+        approximate: whether an artifact rounds more than the packed model before this layer.
         unseen: layers just before it that only one of both lets one see: what differs in them differs here.
     """
 
@@ -53,11 +69,16 @@ class LayerFigures:
     record: LayerRecord | None
     figures: Figures
     differing: float
+    systematic: float
+    noise: float
+    approximate: bool
     unseen: tuple[str, ...] = ()
 
     @property
     def departs(self) -> bool:
         """Whether this is more than rounding and ties."""
+        if self.approximate:
+            return not (self.systematic <= SYSTEMATIC and self.noise <= NOISE)  # NaN departs
         return self.differing > TIES
 
 
@@ -67,36 +88,34 @@ class LayerSums:
     Args:
         name: of the layer.
         record: of the layer, if it is known.
-        codes: in which an artifact holds its results; None if it does not round them.
+        approximate: whether an artifact rounds more than the packed model before it.
     """
 
-    def __init__(self, name: str, record: LayerRecord | None, codes: ResultCodes | None = None) -> None:
-        self.name, self._record, self._codes = name, record, codes
+    def __init__(self, name: str, record: LayerRecord | None, approximate: bool = False) -> None:
+        self.name, self._record, self._approximate = name, record, approximate
+        self.count = 0
         self._sums = Sums()
-        self._largest: Tensor | None = None  # [channels]
-        self._counts: Tensor | None = None  # [channels, exponents of a difference]
-
-    def given(self, result: Tensor) -> Tensor:
-        """What those that follow the layer in B are to read, if ``result`` is that of A."""
-        return result.relu() if self._codes is not None and self._codes.without_negative else result
-
-    def _clipped(self, results: Tensor) -> Tensor:
-        """``results`` within what the codes of the artifact reach; as they are without such codes."""
-        return results if self._codes is None else self._codes.clipped(results, self._axis(results))
+        self._largest = torch.zeros(0)  # [channels]
+        self._exponents = torch.zeros(0)  # [channels, exponents of a difference]
+        self._moments = torch.zeros(0)  # [5, channels]: of a, b − a, a², (b − a)², a (b − a)
 
     def add(self, a: Tensor, b: Tensor) -> None:
         """Adds a batch: two tensors of one shape."""
-        a, b = self._clipped(a.float()), self._clipped(b.float())
+        a, b = a.float(), b.float()
         self._sums.add(a, b)
         if not a.numel():
             return
         a, b = (results.movedim(self._axis(results), 0).flatten(1) for results in (a, b))
-        largest = a.abs().amax(1)
         exponents = _exponents(a - b)
         counts = torch.zeros(len(a), _EXPONENTS, dtype=torch.int64)
         counts.scatter_add_(1, exponents, torch.ones_like(exponents))
-        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
-        self._counts = counts if self._counts is None else self._counts + counts
+        x, d = a.double(), b.double() - a.double()
+        moments = torch.stack([part.sum(1) for part in (x, d, x * x, d * d, x * d)])
+        first = not self.count
+        self._largest = a.abs().amax(1) if first else torch.maximum(self._largest, a.abs().amax(1))
+        self._exponents = counts if first else self._exponents + counts
+        self._moments = moments if first else self._moments + moments
+        self.count += a.shape[1]
 
     def _axis(self, results: Tensor) -> int:
         """The dimension of the channels."""
@@ -105,21 +124,29 @@ class LayerSums:
         return max(results.ndim - 1 - positions, 0)
 
     @property
-    def count(self) -> int:
-        """Results so far."""
-        return int(self._counts.sum()) if self._counts is not None else 0
-
-    @property
     def figures(self) -> LayerFigures:
-        """Of all batches so far; what differs by more than rounding does so by more than its next power of two."""
-        most = 0.0
-        if self._counts is not None and self._largest is not None:
-            tolerance = torch.maximum(ROUNDING * self._largest, CANCELLING * self._largest.max())
-            if self._codes is not None:
-                tolerance = torch.maximum(tolerance, self._codes.step)
-            beyond = torch.arange(_EXPONENTS)[None] > _exponents(tolerance)[:, None]
-            most = ((self._counts * beyond).sum(1) / self._counts.sum(1)).max().item()
-        return LayerFigures(self.name, self._record, self._sums.figures, most)
+        """Of all batches, of which there is one at least."""
+        systematic, noise = self._fit()
+        differing = self._differing()
+        return LayerFigures(
+            self.name, self._record, self._sums.figures, differing, systematic, noise, self._approximate
+        )
+
+    def _differing(self) -> float:
+        """What differs by more than rounding does so by more than its next power of two."""
+        tolerance = torch.maximum(ROUNDING * self._largest, CANCELLING * self._largest.max())
+        beyond = torch.arange(_EXPONENTS)[None] > _exponents(tolerance)[:, None]
+        return float(((self._exponents * beyond).sum(1) / self.count).max())
+
+    def _fit(self) -> tuple[float, float]:
+        """What slope and offset add, and what is left over; NaN if a result is none."""
+        a, d, aa, dd, ad = self._moments / self.count
+        size = aa.sqrt().clamp(min=max(SMALL * float(aa.mean().sqrt()), torch.finfo(torch.float32).tiny))
+        variance = (aa - a * a).clamp(min=0)
+        slope = torch.where(variance > 0, (ad - a * d) / variance, 0.0)  # of the difference
+        fitted = d * d + slope * slope * variance
+        left = (dd - fitted).clamp(min=0)
+        return float((fitted.sqrt() / size).max()), float((left.sqrt() / size).max())
 
 
 def _exponents(values: Tensor) -> Tensor:

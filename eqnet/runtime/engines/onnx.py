@@ -16,7 +16,7 @@ from eqnet import _kernels
 from eqnet.errors import InputError, MissingPackageError, RunError
 from eqnet.packed.record import Record
 from eqnet.runtime.engines.metadata import LAYERS, NO_RECORD, RECORD, layers_of, parse, record_of
-from eqnet.runtime.runner import InputSpec, ResultCodes, Runner, check, described
+from eqnet.runtime.runner import InputSpec, Runner, check, described
 
 if TYPE_CHECKING:
     from eqnet.runtime.engines.onnx_layers import LayerSessions
@@ -104,8 +104,8 @@ class OnnxRunner(Runner):
         arrays = {name: _array(value) for name, value in (given or {}).items()}
         return self._inner.run(self.feeds(xs), arrays)
 
-    def rounded(self) -> Mapping[str, ResultCodes]:
-        return self._inner.codes() if LAYERS in self.metadata else {}
+    def approximate(self) -> frozenset[str]:
+        return self._inner.approximate() if LAYERS in self.metadata else frozenset()
 
     @cached_property
     def _inner(self) -> LayerSessions:

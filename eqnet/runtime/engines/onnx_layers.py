@@ -6,16 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from eqnet.errors import MissingPackageError, RunError
 from eqnet.runtime.engines.onnx import new_session, run
-from eqnet.runtime.runner import ResultCodes
-
-_UINT8, _INT8 = 2, 3
-_RANGES = {_UINT8: (0, 255), _INT8: (-128, 127)}
-"""The least and the largest code, by the number of its type in ONNX."""
 
 GIVEN = "/given"
 """What is added to the name of a value whose readers read an input of the graph in its place."""
@@ -42,7 +36,7 @@ class LayerSessions:
             raise MissingPackageError(f"{path}: to see its layers takes onnx ({e}); pip install 'eqnet[onnx]'") from e
         self._path, self._threads = path, threads
         self._model = onnx.load(str(path), load_external_data=False)
-        values = {**_activated(self._model.graph, set(layers) - set(values)), **values}
+        self._layers = frozenset(layers)
         made = {name: i for i, node in enumerate(self._model.graph.node) for name in node.output}
         for layer, value in values.items():
             if value not in made:
@@ -65,27 +59,29 @@ class LayerSessions:
         results = run(self._path, session, tuple(self._values.values()), kept)
         return dict(zip(self._values, results, strict=True))
 
-    def codes(self) -> dict[str, ResultCodes]:
-        """Of those results that are dequantized codes of 8 bits."""
-        made = {name: node for node in self._model.graph.node for name in node.output}
-        constants = {tensor.name: tensor for tensor in self._model.graph.initializer}
-        found = {}
-        for layer, value in self._values.items():
-            node = made[value]
-            if node.op_type != "DequantizeLinear" or not {*node.input[1:]} <= set(constants):
-                continue
-            scale, *zero = (self._constant(constants[name]) for name in node.input[1:])
-            low, high = _RANGES.get(constants[node.input[2]].data_type if zero else _UINT8, (0, 0))
-            if high:
-                zero_point = zero[0] if zero else torch.zeros(1)
-                found[layer] = ResultCodes((low - zero_point) * scale, (high - zero_point) * scale, scale)
-        return found
+    def approximate(self) -> frozenset[str]:
+        """Layers whose results depend on dequantized codes that are no input of a layer's product.
 
-    def _constant(self, tensor: Any) -> Tensor:
-        """Float32, one-dimensional."""
-        from onnx import numpy_helper
-
-        return torch.from_numpy(numpy_helper.to_array(tensor, str(self._path.parent)).astype("float32")).reshape(-1)
+        Only what lies between them and the results of the layers before them counts.
+        """
+        graph = self._model.graph
+        made = {name: node for node in graph.node for name in node.output}
+        readers: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        fixed = _constants(graph)
+        rounded = {
+            node.output[0]
+            for node in graph.node
+            if node.op_type == "DequantizeLinear"
+            and node.input[0] not in fixed
+            and not all(reader.name in self._layers for reader in readers.get(node.output[0], []))
+        }
+        ends = set(self._values.values())
+        return frozenset(
+            layer for layer, value in self._values.items() if rounded & _between(value, made, ends - {value})
+        )
 
     def _session(self, replaced: frozenset[str]) -> Any:
         if replaced not in self._sessions:
@@ -122,21 +118,23 @@ class LayerSessions:
         return {value: names[outputs[value]] for value in values}
 
 
-def _activated(graph: Any, layers: set[str]) -> dict[str, str]:
-    """Dequantized results of those layers whose activation is in the range of their codes."""
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    found = {}
-    for node in (node for node in graph.node if node.name in layers):
-        quantize = readers.get(node.output[0], [])
-        dequantize = readers.get(quantize[0].output[0], []) if quantize else []
-        if [[n.op_type for n in after] for after in (quantize, dequantize)] == [
-            ["QuantizeLinear"],
-            ["DequantizeLinear"],
-        ]:
-            found[node.name] = dequantize[0].output[0]
+def _constants(graph: Any) -> set[str]:
+    """Names of the values that depend on no input."""
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    for node in graph.node:  # in the order in which they run
+        if set(node.input) <= known:
+            known.update(node.output)
+    return known
+
+
+def _between(value: str, made: Mapping[str, Any], ends: set[str]) -> set[str]:
+    """``value`` and all that it is computed from, as far as ``ends``."""
+    found, left = set(), [value]
+    while left:
+        name = left.pop()
+        if name in made and name not in found and name not in ends:
+            found.add(name)
+            left += made[name].input
     return found
 
 

@@ -177,12 +177,25 @@ def test_result_that_is_held_in_8_bits_does_not_depart_unless_it_is_wrong(
     results = right.layers(x)["stem.0"]
     _rounded(exported, tmp_path / "x.onnx", "stem.0", results)
     runner = eqnet.runtime.open(tmp_path / "x.onnx")
-    assert [*runner.rounded()] == ["stem.0"]
+    assert runner.approximate() == {"stem.0"}
     for found in (_compared(right, runner, x), _compared(runner, right, x)):
         assert _departing(found) == []
+        assert found.layers[0].approximate
         assert found.layers[0].figures.largest > 0
     _rounded(exported, tmp_path / "wrong.onnx", "stem.0", results, 1.1)
     assert _departing(_compared(right, eqnet.runtime.open(tmp_path / "wrong.onnx"), x)) == ["stem.0"]
+
+
+def test_export_that_rounds_sums_does_not_depart_unless_a_layer_is_wrong(
+    packed: PackedModel, x: Tensor, tmp_path: Path
+) -> None:
+    write_onnx(packed, tmp_path / "x.onnx", x[:2], calibration=[x])
+    right, runner = PackedRunner(Path("a"), packed), eqnet.runtime.open(tmp_path / "x.onnx")
+    assert "head" in runner.approximate(), "behind the sum"
+    assert _departing(_compared(right, runner, x)) == []
+    assert _departing(_compared(runner, right, x)) == []
+    _damage(tmp_path / "x.onnx", tmp_path / "wrong.onnx", "head")
+    assert _departing(_compared(right, eqnet.runtime.open(tmp_path / "wrong.onnx"), x)) == ["head"]
 
 
 class _Plain(eqnet.runtime.Runner):

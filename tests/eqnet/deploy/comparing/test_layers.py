@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,14 +11,13 @@ from torch import Tensor
 from eqnet.deploy.comparing.layers import LayerFigures, LayerSums, layer_record
 from eqnet.formats import Format
 from eqnet.packed.record import LayerRecord, Record
-from eqnet.runtime.runner import ResultCodes
 
 CONV = LayerRecord("Conv2d", Format.parse("int4:channel"), None, (6, 3, 3, 3), torch.float32)
 LINEAR = LayerRecord("Linear", Format.parse("int4:channel"), None, (6, 9), torch.float32)
 
 
-def _compared(a: Tensor, b: Tensor, record: LayerRecord | None, codes: ResultCodes | None = None) -> LayerFigures:
-    sums = LayerSums("layer", record, codes)
+def _compared(a: Tensor, b: Tensor, record: LayerRecord | None, approximate: bool = False) -> LayerFigures:
+    sums = LayerSums("layer", record, approximate)
     for first in range(0, len(a), 5):
         sums.add(a[first : first + 5], b[first : first + 5])
     return sums.figures
@@ -88,24 +89,47 @@ def test_channel_of_zeros_departs_only_if_it_is_none_any_more(images: Tensor) ->
     assert _compared(nothing, nothing + 1e-6, CONV).departs
 
 
-def test_results_held_as_codes_may_be_one_step_off_within_their_range(images: Tensor) -> None:
-    low, high = images.amin((0, 2, 3)).clamp(max=0), images.amax((0, 2, 3)) / 2
-    step = (high - low) / 255
-    codes = ResultCodes(low, high, step)
-    shape = (6, 1, 1)
-    held = (images / step.view(shape)).round() * step.view(shape)
-    held = held.clamp(low.view(shape), high.view(shape))
-    assert _compared(images, held, CONV).departs
-    assert not _compared(images, held, CONV, codes).departs
-    assert not _compared(held, images, CONV, codes).departs
-    assert _compared(images, 1.1 * held, CONV, codes).departs
+@pytest.fixture
+def rounded(images: Tensor) -> Tensor:
+    """To 6 bits in the range of each channel, which is more than an artifact does."""
+    step = (images.amax((0, 2, 3)) - images.amin((0, 2, 3))).view(6, 1, 1) / 63
+    return (images / step).round() * step
 
 
-def test_what_follows_an_activation_is_given_it(images: Tensor) -> None:
-    one = torch.ones(1)
-    assert LayerSums("a", CONV, ResultCodes(0 * one, 255 * one, one)).given(images).equal(images.relu())
-    assert LayerSums("a", CONV, ResultCodes(-one, 254 * one, one)).given(images).equal(images)
-    assert LayerSums("a", CONV).given(images).equal(images)
+def test_rounding_departs_unless_the_artifact_says_that_it_rounds(images: Tensor, rounded: Tensor) -> None:
+    assert _compared(images, rounded, CONV).departs
+    found = _compared(images, rounded, CONV, approximate=True)
+    assert not found.departs
+    assert found.differing > 0.5
+
+
+@pytest.mark.parametrize("change", [lambda y: 1.1 * y, lambda y: 0 * y, lambda y: -y, lambda y: y * torch.nan])
+@pytest.mark.parametrize("channel", [3, 5])
+def test_error_in_a_channel_departs_beneath_rounding(
+    images: Tensor, rounded: Tensor, channel: int, change: Callable[[Tensor], Tensor]
+) -> None:
+    rounded[:, channel] = change(rounded[:, channel])
+    assert _compared(images, rounded, CONV, approximate=True).departs
+
+
+def test_fit_is_that_of_least_squares(generator: torch.Generator) -> None:
+    a = torch.randn(200, 1, generator=generator) + 2
+    b = 0.9 * a + 0.3 + 0.2 * torch.randn(200, 1, generator=generator)
+    design = torch.cat([a, torch.ones_like(a)], 1).double()
+    fitted = design @ torch.linalg.lstsq(design, (b - a).double()).solution
+    size = a.double().square().mean().sqrt()
+    found = _compared(a, b, LINEAR, approximate=True)
+    assert found.systematic == pytest.approx((fitted.square().mean().sqrt() / size).item(), rel=1e-5)
+    left = (b - a).double() - fitted
+    assert found.noise == pytest.approx((left.square().mean().sqrt() / size).item(), rel=1e-5)
+
+
+def test_results_that_move_about_depart_beneath_rounding(images: Tensor, generator: torch.Generator) -> None:
+    other = images.clone()
+    other[:, 4] = other[:, 4].flatten()[torch.randperm(other[:, 4].numel(), generator=generator)].view_as(other[:, 4])
+    found = _compared(images, other, CONV, approximate=True)
+    assert found.noise > 0.5
+    assert found.departs
 
 
 def test_record_is_that_of_whichever_network_has_one() -> None:

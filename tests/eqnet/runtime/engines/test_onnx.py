@@ -171,27 +171,39 @@ def test_what_follows_a_layer_reads_what_is_given(tmp_path: Path) -> None:
     assert forced["fc"].equal(found["fc"])
 
 
-def test_results_that_are_held_as_codes_say_so(tmp_path: Path) -> None:
-    scale, zero = np.array([0.5, 2.0], np.float32), np.array([0, 100], np.uint8)
-    nodes = [
-        helper.make_node("Add", ["x", "x"], ["sum"], name="fc"),
-        helper.make_node("QuantizeLinear", ["sum", "scale", "zero"], ["codes"], axis=1),
-        helper.make_node("DequantizeLinear", ["codes", "scale", "zero"], ["y"], axis=1),
-    ]
-    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy"]
-    constants = [onnx.numpy_helper.from_array(array, name) for name, array in (("scale", scale), ("zero", zero))]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", info[:1], info[1:], constants),
-        opset_imports=[helper.make_opsetid("", 21)],
-        ir_version=10,
+def test_layers_behind_dequantized_codes_that_no_layer_reads_are_approximate(tmp_path: Path) -> None:
+    """X → codes → first → codes → second → codes → Neg → codes → third, and second → fourth."""
+    nodes: list[onnx.NodeProto] = []
+
+    def through_codes(read: str, written: str) -> None:
+        nodes.append(helper.make_node("QuantizeLinear", [read, "scale"], [f"{written} codes"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{written} codes", "scale"], [written]))
+
+    def layer(name: str, read: str) -> None:
+        through_codes(read, f"{name} in")
+        nodes.append(helper.make_node("MatMul", [f"{name} in", "w"], [f"{name} out"], name=name))
+
+    nodes.append(helper.make_node("DequantizeLinear", ["stored", "scale"], ["w"]))
+    layer("first", "x")
+    layer("second", "first out")
+    through_codes("second out", "held")
+    nodes.append(helper.make_node("Neg", ["held"], ["negative"]))
+    layer("third", "negative")
+    layer("fourth", "second out")
+    names = ("first", "second", "third", "fourth")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
+    outputs = [helper.make_tensor_value_info(f"{name} out", TensorProto.FLOAT, ["n", 2]) for name in names[2:]]
+    constants = {"scale": np.array(0.5, np.float32), "stored": np.array([[1, 2], [3, 4]], np.int8)}
+    graph = helper.make_graph(
+        nodes, "g", [x], outputs, [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
     )
-    helper.set_model_props(model, {"eqnet.record": json.dumps(RECORD), "eqnet.layers": "{}"})
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    record = {**RECORD, "layers": dict.fromkeys(names, RECORD["layers"]["fc"])}
+    values = {name: f"{name} out" for name in names}
+    helper.set_model_props(model, {"eqnet.record": json.dumps(record), "eqnet.layers": json.dumps(values)})
     runner = eqnet.runtime.open(saved(model, tmp_path / "x.onnx"))
-    codes = runner.rounded()["fc"]
-    assert codes.low.tolist() == [0.0, -200.0]
-    assert codes.high.tolist() == [127.5, 310.0]
-    assert codes.step.tolist() == [0.5, 2.0]
-    assert runner.layers(torch.tensor([[-1.0, 3.2]]))["fc"].tolist() == [[0.0, 6.0]]
+    assert runner.approximate() == {"third"}
+    assert [*runner.layers(torch.ones(1, 2))] == [*names]
 
 
 def test_session_guards_against_overflow_only_where_the_processor_overflows(
