@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eqnet.errors import MissingPackageError
+from eqnet.errors import MissingPackageError, RunError
 from eqnet.export.tvm.options import TvmOptions, TvmReport
 
 if TYPE_CHECKING:
@@ -42,9 +42,17 @@ def write_tvm(
         InputError: there is no such target or compiler.
         ModelError: the model cannot be exported; the message names what of it.
         MissingPackageError: the extra ``tvm`` is not installed.
-        RunError: the file cannot be written, or not be linked, or computes something else.
+        RunError: the file cannot be written, or not be linked, or computes something else; or this process has loaded
+            TVM without its compiler.
     """
     try:
+        import tvm
+
+        if getattr(tvm.base, "_RUNTIME_ONLY", False):
+            raise RunError(
+                "this process has loaded TVM without its compiler, to run a library or because of TVM_USE_RUNTIME_LIB; "
+                "write libraries in another process, or import tvm before anything is run"
+            )
         from eqnet.export.tvm.writing import write
     except ImportError as e:
         if (e.name or "").partition(".")[0] not in _PACKAGES:

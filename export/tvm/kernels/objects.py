@@ -18,8 +18,6 @@ ARCHIVE, SOURCES = INSTALLED / "libeqnet_kernels.a", INSTALLED / "cpp"
 
 _OPTIONS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden")
 _ROUNDING = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
-_SLOW_TO_COMPILE = {"linear/portable.cpp": ("-O1",)}
-"""What runs only where no vectors do; at -O3 it takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def _sources(part: Part, processor: str) -> list[tuple[Path, list[str]]]:
         name = path.relative_to(cpu).as_posix()
         wanted, options = vectors.get(name, ("any", ()))
         if wanted in ("any", processor):
-            result.append((path, [*options, *_SLOW_TO_COMPILE.get(name, ())]))
+            result.append((path, [*options]))
     return result
 
 

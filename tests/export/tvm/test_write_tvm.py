@@ -135,17 +135,17 @@ class Products(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(7, 33), nn.Linear(33, 33, bias=False)
-        self.third = nn.Linear(33, 5)
+        self.the_last_one = nn.Linear(33, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.sigmoid(self.first(x))
-        return torch.softmax(self.third(torch.tanh(self.second(self.second(y)))), -1)
+        return torch.softmax(self.the_last_one(torch.tanh(self.second(self.second(y)))), -1)
 
 
 def test_models_that_are_no_program_call_the_kernels_layer_by_layer(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(5)
     model = packed(Products(), Formats.parse("uint3:group5 × uint8:tensor"), generator)
-    for name in ("first", "third"):
+    for name in ("first", "the_last_one"):
         layer = model.layers[name]
         layer.input_format = layer.input_scale = layer.input_zero_point = None
     x = torch.randn(2, 4, 7, generator=generator)
@@ -171,7 +171,7 @@ def _products(model: PackedModel, x: Tensor) -> Tensor:
         return y if packed.bias is None else y + packed.bias
 
     y = torch.sigmoid(layer("first", x.double()))
-    return torch.softmax(layer("third", torch.tanh(layer("second", layer("second", y)))), -1)
+    return torch.softmax(layer("the_last_one", torch.tanh(layer("second", layer("second", y)))), -1)
 
 
 def test_unknown_kernels_are_refused() -> None:
@@ -227,6 +227,13 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "eqnet.export.tvm.writing", raising=False)
     monkeypatch.setitem(sys.modules, "tvm", None)
     with pytest.raises(MissingPackageError, match=r"needs tvm: pip install 'eqnet\[tvm\]'"):
+        write_tvm(model, tmp_path / "model.so", x, options=OPTIONS)
+
+
+def test_tvm_without_its_compiler_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain(FORMATS[0])
+    monkeypatch.setattr(tvm.base, "_RUNTIME_ONLY", True)
+    with pytest.raises(RunError, match="this process has loaded TVM without its compiler"):
         write_tvm(model, tmp_path / "model.so", x, options=OPTIONS)
 
 
