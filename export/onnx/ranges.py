@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from torch import Tensor
 
+from eqnet.errors import InputError
 from eqnet.export.onnx.registry import Operators
 from eqnet.tracing import ExampleInputs
 
@@ -53,7 +54,7 @@ def channel_ranges(
     with _observed(model, values) as names:
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), options, ["CPUExecutionProvider"])
+        session = _session(ir.to_proto(model).SerializeToString(), options)
     extremes = [np.zeros(0)] * len(names)
     inputs = [value.name for value in model.graph.inputs]
     for feeds in _feeds(inputs, calibration):
@@ -61,6 +62,17 @@ def channel_ranges(
             best = np.minimum if i % 2 == 0 else np.maximum
             extremes[i] = best(extremes[i], seen) if extremes[i].size else best(seen, 0)
     return {value: Range(low, high) for value, low, high in zip(values, extremes[::2], extremes[1::2], strict=True)}
+
+
+def _session(model: bytes, options: Any) -> Any:
+    try:
+        return ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+    except Exception as e:  # those of onnxruntime have no class of their own
+        raise InputError(
+            f"the installed onnxruntime {ort.__version__} does not run the model, which has to be for the ranges of "
+            f"its results ({str(e).strip().splitlines()[0]}); give an older opset, ask for exact results, or: "
+            "pip install -U onnxruntime"
+        ) from e
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedOpsetsPass,
 )
 
+from eqnet.export.onnx.naming import shorten
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.ranges import Range, channel_ranges
 from eqnet.export.onnx.rules.integer_clips import DropIntegerClip, MergeIntegerClips
@@ -77,6 +78,7 @@ def simplify(
     ResultByChannel(packed.layers, ranges, options, forms)(model)
     apply(model, CHANNELS_LAST)
     _merge_equals(model)
+    shorten(model.graph, packed.layers)
 
 
 def _ranges(model: ir.Model, packed: PackedModel, calibration: Sequence[ExampleInputs]) -> dict[ir.Value, Range]:

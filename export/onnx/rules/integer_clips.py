@@ -32,7 +32,7 @@ class MergeIntegerClips(Rule):
         inner = op.Clip(codes, _allow_other_inputs=True, _outputs=["inner"])
         return op.Clip(inner, _allow_other_inputs=True, _outputs=["outer"])
 
-    def check(self, context: Any, inner: ir.Value, outer: ir.Value, **_: Any) -> bool:
+    def applies(self, inner: ir.Value, outer: ir.Value, **_: Any) -> bool:
         """Both are of bytes."""
         return _bounds(inner) is not None and _bounds(outer) is not None
 
@@ -52,7 +52,7 @@ class DropIntegerClip(Rule):
         """What is replaced."""
         return op.Clip(codes, _allow_other_inputs=True, _outputs=["clipped"])
 
-    def check(self, context: Any, codes: ir.Value, clipped: ir.Value) -> bool:
+    def applies(self, codes: ir.Value, clipped: ir.Value) -> bool:
         """The Clip has bounds, and leaves all codes."""
         node = clipped.producer()
         assert node is not None

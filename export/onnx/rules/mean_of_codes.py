@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from eqnet.export.onnx.rules.results import is_mean_of_positions, is_quantized
-from eqnet.export.onnx.rules.rule import Rule
+from eqnet.export.onnx.rules.rule import Rule, constant
 
 
 class MeanOfCodes(Rule):
@@ -26,7 +27,7 @@ class MeanOfCodes(Rule):
         mean = op.ReduceMean(op.DequantizeLinear(codes, scale, zero_point), axes, _outputs=["mean"])
         return op.QuantizeLinear(mean, scale2, zero_point2)
 
-    def check(self, context: Any, mean: ir.Value, **_: Any) -> bool:
+    def applies(self, mean: ir.Value, **_: Any) -> bool:
         """It is over all positions, and nothing else reads it."""
         node = mean.producer()
         return node is not None and is_mean_of_positions(node) and is_quantized(mean)
@@ -39,4 +40,7 @@ class MeanOfCodes(Rule):
         result = op.QuantizeLinear(pooled, values["scale2"], values["zero_point2"])
         if node.attributes.get_int("keepdims", 1):
             return result
-        return op.Squeeze(result, values["axes"])
+        shape = node.inputs[0].shape if node.inputs[0] is not None else None
+        assert shape is not None
+        last = op.Transpose(result, perm=[0, *range(2, len(shape)), 1])  # as the kernel has them
+        return op.Reshape(last, constant(op, np.array([-1, shape[1]])))

@@ -20,7 +20,7 @@ class MeanOfTranspose(Rule):
         """What is replaced."""
         return op.ReduceMean(op.Transpose(x, perm=perm), axes, _outputs=["mean"])
 
-    def check(self, context: Any, perm: ir.Attr, axes: ir.Value, **_: Any) -> bool:
+    def applies(self, perm: ir.Attr, axes: ir.Value, **_: Any) -> bool:
         """The dimensions are known, and their order does not change."""
         given = number(axes)
         if given is None or not given.size:

@@ -20,7 +20,7 @@ class QuantizeBeforeClip(Rule):
         clipped = op.Clip(x, _allow_other_inputs=True, _outputs=["clipped"])
         return op.QuantizeLinear(clipped, scale, zero_point)
 
-    def check(self, context: Any, scale: ir.Value, zero_point: ir.Value, clipped: ir.Value, **_: Any) -> bool:
+    def applies(self, scale: ir.Value, zero_point: ir.Value, clipped: ir.Value, **_: Any) -> bool:
         """All numbers are known, and codes are bytes."""
         zero = scalar(zero_point)
         bounds = clipped.producer().inputs[1:]  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ class QuantizeBeforeConcat(Rule):
         joined = op.Concat(_allow_other_inputs=True, _outputs=["joined"])
         return op.QuantizeLinear(joined, scale, zero_point)
 
-    def check(self, context: Any, scale: ir.Value, **_: Any) -> bool:
+    def applies(self, scale: ir.Value, **_: Any) -> bool:
         """There is one scale for all."""
         step = number(scale)
         return step is not None and step.ndim == 0

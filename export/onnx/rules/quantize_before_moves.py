@@ -23,7 +23,7 @@ class _QuantizeBefore(Rule):
         moved = getattr(op, self.op_type)(x, _allow_other_inputs=True, _outputs=["moved"])
         return op.QuantizeLinear(moved, scale, zero_point)
 
-    def check(self, context: Any, scale: ir.Value, moved: ir.Value, **_: Any) -> bool:
+    def applies(self, scale: ir.Value, moved: ir.Value, **_: Any) -> bool:
         """There is one scale for all."""
         step, node = number(scale), moved.producer()
         return step is not None and step.ndim == 0 and node is not None and len(node.outputs) == 1

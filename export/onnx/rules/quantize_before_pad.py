@@ -17,7 +17,7 @@ class QuantizeBeforePad(Rule):
         padded = op.Pad(x, _allow_other_inputs=True, _outputs=["padded"])
         return op.QuantizeLinear(padded, scale, zero_point)
 
-    def check(self, context: Any, scale: ir.Value, zero_point: ir.Value, padded: ir.Value, **_: Any) -> bool:
+    def applies(self, scale: ir.Value, zero_point: ir.Value, padded: ir.Value, **_: Any) -> bool:
         """All numbers are known."""
         value = _filling(padded)
         known = value is None or scalar(value) is not None

@@ -19,7 +19,7 @@ class QuantizeBeforeRelu(Rule):
         """What is replaced."""
         return op.QuantizeLinear(op.Relu(x), scale, zero_point)
 
-    def check(self, context: Any, zero_point: ir.Value, **_: Any) -> bool:
+    def applies(self, zero_point: ir.Value, **_: Any) -> bool:
         """The zero point is known, and is a code."""
         zero = scalar(zero_point)
         return zero is not None and zero.dtype == "uint8"

@@ -19,7 +19,7 @@ class QuantizeDequantized(Rule):
         """What is replaced."""
         return op.QuantizeLinear(op.DequantizeLinear(codes, scale, zero_point), scale2, zero_point2)
 
-    def check(self, context: Any, **values: ir.Value) -> bool:
+    def applies(self, **values: ir.Value) -> bool:
         """Scales and zero points are known, and the same."""
         first = scalar(values["scale"]), scalar(values["zero_point"])
         second = scalar(values["scale2"]), scalar(values["zero_point2"])

@@ -17,8 +17,12 @@ TEMPORARY = "//"
 class Rule(pattern.RewriteRuleClassBase):
     """A pattern of operators and what takes its place; a subclass says in its docstring what it does and why."""
 
-    def check(self, *args: Any, **kwargs: Any) -> Any:
-        """Whether it applies to what the pattern matches."""
+    def check(self, op: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the rewriter asks; ``op`` is of no use here."""
+        return self.applies(**kwargs)
+
+    def applies(self, *args: Any, **kwargs: Any) -> bool:
+        """Whether it applies to the values that the pattern matches, by their names there."""
         return True
 
 

@@ -22,7 +22,7 @@ class _AfterElementwise(Rule):
         transposed = op.Transpose(x, perm=perm)
         return getattr(op, self.op_type)(transposed, _allow_other_inputs=True, _outputs=["y"])
 
-    def check(self, context: Any, y: ir.Value, **_: Any) -> bool:
+    def applies(self, y: ir.Value, **_: Any) -> bool:
         """Other inputs have no order."""
         node = y.producer()
         assert node is not None
@@ -48,7 +48,7 @@ class _AfterBoth(Rule):
         """What is replaced."""
         return getattr(op, self.op_type)(op.Transpose(a, perm=first), op.Transpose(b, perm=second))
 
-    def check(self, context: Any, first: ir.Attr, second: ir.Attr, **_: Any) -> bool:
+    def applies(self, first: ir.Attr, second: ir.Attr, **_: Any) -> bool:
         """Both are transposed in the same way, and none is spread over dimensions that it has not."""
         return list(first.as_ints()) == list(second.as_ints())
 
