@@ -120,6 +120,8 @@ def search(
     elif latency is None:
         check_engine(budgets, target)
         latency = LatencyMeter(supernet, task.example_inputs(), report=report)
+    if latency is not None:
+        latency.settle(supernet)
     problem = Problem.of(supernet.space, budgets, target, latency.table if latency is not None else None)
     settings = settings or Settings()
     with Store.open(store, f"{supernet.fingerprint()}:{fingerprint(task)}:{settings.validation}") as opened:

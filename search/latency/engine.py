@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -34,7 +34,13 @@ class Engine(Kernels, Protocol):
     """Runs the layers and the networks of one space. Two that are equal do so alike.
 
     ``str`` of it says how layers are run alone, as part of what their times are kept under.
+
+    Attributes:
+        values: whether times depend on values, such as those of scales and zero points: they may let the engine leave
+            out or merge some of its work.
     """
+
+    values: ClassVar[bool]
 
     def layers(self, formats: Sequence[PackedLayer], x: Tensor) -> list[Call]:
         """Calls of one layer in several formats on its input, by what would run it in its network.

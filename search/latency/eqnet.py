@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -31,6 +32,7 @@ class OwnEngine:
     """
 
     whole: bool
+    values: ClassVar[bool] = False
 
     @classmethod
     def opened(cls, some: PackedModel, example: Tensor, space: ElasticSpace, threads: int) -> OwnEngine:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ class FileEngine:
     open: Callable[[Path, Tensor, int], Call] = field(compare=False)
     stands: Callable[[Layer, LayerFormat], LayerFormat]
     threads: int
+    values: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"by itself in {self.name}"

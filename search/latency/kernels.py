@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,7 +24,9 @@ _SCALES = {16: torch.float16, 32: torch.float32}
 """Types of scales by their bits."""
 
 
-def packed_layer(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int) -> PackedLayer:
+def packed_layer(
+    elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int, nonnegative: bool = False
+) -> PackedLayer:
     """A packed layer like ``elastic``, of random codes on the CPU: its time does not depend on their values.
 
     Args:
@@ -32,25 +34,30 @@ def packed_layer(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: i
         layer: what the space knows of it.
         fmt: of the weight as it is stored, and of the input.
         scale_bits: of the weight's scales.
+        nonnegative: whether its input is.
     """
     twin: Elastic = copy.deepcopy(elastic, _shared(elastic))
-    return _convert(twin, layer, fmt, scale_bits)
+    return _convert(twin, layer, fmt, scale_bits, nonnegative)
 
 
-def packed_network(supernet: Supernet, subnet: Mapping[str, LayerFormat]) -> PackedModel:
+def packed_network(
+    supernet: Supernet, subnet: Mapping[str, LayerFormat], nonnegative: Collection[str] = ()
+) -> PackedModel:
     """A packed model like that of ``subnet``, of random codes on the CPU, for a supernet that has no ranges yet.
 
     Args:
         supernet: left as it is.
         subnet: one of its.
+        nonnegative: the layers whose input is.
     """
     shared = {key: part for elastic in supernet.elastic.values() for key, part in _shared(elastic).items()}
     model = copy.deepcopy(supernet.model, shared)
     space = supernet.space
-    for layer in space.layers:
+    for number, layer in enumerate(space.layers):
         elastic, fmt = model.get_submodule(layer.name), subnet[layer.name]
         assert isinstance(elastic, Elastic)
-        _convert(elastic, layer, replace(fmt, weight=layer.stored_format(fmt.weight)), space.scale_bits)
+        stored = replace(fmt, weight=layer.stored_format(fmt.weight))
+        _convert(elastic, layer, stored, space.scale_bits, layer.name in nonnegative, number)
     for name, module in list(model.named_modules()):
         if name in supernet.folded:
             into_identity(module)
@@ -66,13 +73,18 @@ def _shared(elastic: Elastic) -> dict[int, object]:
     return {id(part): part for part in parts if part is not None}
 
 
-def _convert(elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int) -> PackedLayer:
+def _convert(
+    elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int, nonnegative: bool, number: int = 0
+) -> PackedLayer:
     weight = _random_weight(fmt.weight, layer.rows, layer.cols, _SCALES[scale_bits])
     bias = torch.zeros(layer.rows) if layer.has_bias else None
     range_ = None
     if fmt.activation is not None:
-        middle = (fmt.activation.qmin + fmt.activation.qmax + 1) // 2
-        range_ = InputRange(fmt.activation, torch.tensor([1 / 32]), torch.tensor([middle], dtype=torch.int16))
+        # As after calibration: engines leave out an activation whose bound is that of the codes, and round but once for
+        # layers that read the same in the same scale; no two of a network have the same.
+        zero = 0 if nonnegative else (fmt.activation.qmin + fmt.activation.qmax + 1) // 2
+        scale = (1 + number / 1024) / 32
+        range_ = InputRange(fmt.activation, torch.tensor([scale]), torch.tensor([zero], dtype=torch.int16))
     return PACKED[type(elastic)].convert(elastic, layer.name, weight, bias, range_)
 
 

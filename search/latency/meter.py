@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from eqnet.packed.packing import pack
 from eqnet.search.latency.engine import Kernels, Timed
 from eqnet.search.latency.eqnet import EQNET
 from eqnet.search.latency.kernels import packed_layer, packed_network
-from eqnet.search.latency.table import LatencyTable
+from eqnet.search.latency.table import LatencyTable, LayerTimes
 from eqnet.search.latency.timing import Timing, Timings
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
@@ -90,7 +91,22 @@ class LatencyMeter:
         space = supernet.space.restrict(target.why_not) if target is not None else supernet.space
         some = packed_network(supernet, space.subnet([0] * len(space.sets)))
         self.engine = timed.opened(some, self._example, space, self._threads)
-        self.table = self._table(supernet, space, _layer_inputs(some, self._example))
+        inputs = _layer_inputs(some, self._example)
+        self._layers = self._timed_layers(supernet, space, inputs)
+        self._ends = [_extreme(space, self._layers, self.engine, pick) for pick in (min, max)]
+        nonnegative = [name for name, calls in inputs.items() if all(map(_nonnegative, calls))]
+        self.table = self._fitted(supernet, partial(packed_network, nonnegative=nonnegative))
+
+    def settle(self, supernet: Supernet) -> None:
+        """Makes predictions right about networks as they are deployed, now that the supernet is what it will be.
+
+        Until then they are about networks of random codes, which is the same for engines for which values play no part.
+
+        Args:
+            supernet: that of the meter, calibrated.
+        """
+        if self.engine.values:
+            self.table = self._fitted(supernet, pack)
 
     def network(self, supernet: Supernet, subnet: Formats) -> Timing:
         """The time of a network as it is deployed.
@@ -98,12 +114,21 @@ class LatencyMeter:
         Networks whose layers run the same kernels are one: they are timed once.
 
         Args:
-            supernet: calibrated; its weights play no part.
+            supernet: that of the meter, calibrated.
             subnet: one of its.
         """
         return self._networks(supernet, [subnet], pack)[0]
 
-    def _table(self, supernet: Supernet, space: ElasticSpace, inputs: Mapping[str, Sequence[Tensor]]) -> LatencyTable:
+    def _fitted(self, supernet: Supernet, make: Callable[..., PackedModel]) -> LatencyTable:
+        """The table that is right about the fastest and the slowest network, as ``make`` makes them."""
+        fast, slow = self._networks(supernet, self._ends, make)
+        stands = [_stand_ins(supernet.space, subnet, self.engine) for subnet in self._ends]
+        return LatencyTable.fitted(self._layers, (stands[0], stands[1]), (fast, slow), self.engine)
+
+    def _timed_layers(
+        self, supernet: Supernet, space: ElasticSpace, inputs: Mapping[str, Sequence[Tensor]]
+    ) -> LayerTimes:
+        """By layer and by the format that stands for others, nanoseconds alone."""
         stand_in = self.engine.stand_in
         formats = {
             layer.name: list(dict.fromkeys(stand_in(layer, space.member_format(layer, c)) for c in tied.choices))
@@ -118,10 +143,7 @@ class LatencyMeter:
             timed = self._layer(elastic, layer, formats[layer.name], calls, share, space.scale_bits)
             layers[layer.name] = dict(zip(formats[layer.name], timed, strict=True))
         self._report("Timing layers", len(space.layers), len(space.layers))
-        ends = [_extreme(space, layers, self.engine, pick) for pick in (min, max)]
-        fast, slow = self._networks(supernet, ends, packed_network)
-        stands = [_stand_ins(space, subnet, self.engine) for subnet in ends]
-        return LatencyTable.fitted(layers, (stands[0], stands[1]), (fast, slow), self.engine)
+        return layers
 
     def _layer(
         self,
@@ -137,9 +159,12 @@ class LatencyMeter:
         for x in inputs:
             kind: Any = PACKED[type(elastic)].kind
             what = f"{layer.kind}({kind.extra_repr(elastic)}) of {[*x.shape]}"
+            nonnegative = _nonnegative(x)
+            if nonnegative and self.engine.values:
+                what += " that are not negative"
             keys = [f"{self.machine}: {what} in {fmt}, fp{scale_bits} scales, {self.engine}" for fmt in formats]
             if any(self._timings.get(key) is None for key in keys):
-                made = [packed_layer(elastic, layer, fmt, scale_bits) for fmt in formats]
+                made = [packed_layer(elastic, layer, fmt, scale_bits, nonnegative) for fmt in formats]
                 calls = self.engine.layers(made, x)
                 with threads(self._threads), torch.inference_mode():
                     timed = in_turn(calls, seconds * len(calls), BLOCK)
@@ -150,7 +175,8 @@ class LatencyMeter:
     def _networks(
         self, supernet: Supernet, subnets: Sequence[Formats], make: Callable[..., PackedModel]
     ) -> list[Timing]:
-        keys = [self._key(supernet, _stand_ins(supernet.space, subnet, self.engine)) for subnet in subnets]
+        made = "" if make is pack or not self.engine.values else ", of random codes"
+        keys = [self._key(supernet, _stand_ins(supernet.space, subnet, self.engine)) + made for subnet in subnets]
         missing = {key: subnet for key, subnet in zip(keys, subnets) if self._timings.get(key) is None}
         if missing:
             networks = [make(supernet, subnet).to("cpu") for subnet in missing.values()]
@@ -192,6 +218,10 @@ def _layer_inputs(packed: PackedModel, example: Tensor) -> dict[str, list[Tensor
         for hook in hooks:
             hook.remove()
     return seen
+
+
+def _nonnegative(x: Tensor) -> bool:
+    return bool((x >= 0).all())
 
 
 def _stand_ins(space: ElasticSpace, subnet: Formats, kernels: Kernels) -> dict[str, LayerFormat]:

@@ -40,15 +40,16 @@ def stand_in(layer: Layer, fmt: LayerFormat) -> LayerFormat:
     """See ``Kernels``.
 
     On integers, weights of all widths are bytes once the file is loaded, signed or with zero points. Inputs are bytes,
-    too, be they symmetric or not; those of fewer than 8 bits are clipped, whatever their width. What is dequantized at
-    every run depends on all of its format.
+    too. Those of fewer than 8 bits are clipped, whatever their width; an activation before them takes time unless they
+    are asymmetric, and have it in their range. What is dequantized at every run depends on all of its format.
     """
     weight, activation = layer.stored_format(fmt.weight), fmt.activation
     if activation is None:
         return LayerFormat(weight)
     if not weight.group_size:
         weight = Format(MAX_BITS, weight.symmetric, weight.granularity)
-    return LayerFormat(weight, Format(MAX_BITS if activation.bits == MAX_BITS else MIN_BITS, False))
+    bits = MAX_BITS if activation.bits == MAX_BITS else MIN_BITS
+    return LayerFormat(weight, Format(bits, activation.symmetric))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class _Engine(FileEngine):
         import onnx
         from onnx.utils import Extractor
 
-        with self.written(PackedModel(_SideBySide(formats), Record({})), x) as path:
+        beside = _SideBySide(formats, nn.ReLU() if (x >= 0).all() else nn.Identity())
+        with self.written(PackedModel(beside, Record({})), x) as path:
             model = onnx.load(path)
             (given,), results = model.graph.input, [value.name for value in model.graph.output]
             parts = [Extractor(model).extract_model([given.name], [result]) for result in results]
@@ -68,17 +70,17 @@ class _Engine(FileEngine):
 
 
 class _SideBySide(nn.Module):
-    """Layers that all read the same."""
+    """Layers that all read the same, after an activation."""
 
-    def __init__(self, layers: Sequence[PackedLayer]) -> None:
+    def __init__(self, layers: Sequence[PackedLayer], activation: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.activation, self.layers = activation, nn.ModuleList(layers)
         for name, layer in self.named_modules():
             if isinstance(layer, PackedLayer):
                 layer.path = name
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(layer(x) for layer in self.layers)
+        return tuple(layer(self.activation(x)) for layer in self.layers)
 
 
 def _opened(path: Path, x: Tensor, threads: int) -> Call:

@@ -201,7 +201,10 @@ class MadeUpMeter:
         added = {name: {fmt: 10 * (fmt.weight.bits - 2) for fmt in formats} for name, formats in stands.items()}
         fast = {name: next(fmt for fmt in times if not times[fmt]) for name, times in added.items()}
         self.table = LatencyTable(1000, fast, added, kernels)
-        self.measured, self.timed = measured, 0
+        self.measured, self.timed, self.settled = measured, 0, False
+
+    def settle(self, _: Supernet) -> None:
+        self.settled = True
 
     def network(self, _: Supernet, subnet: Any) -> Timing:
         self.timed += 1
@@ -211,7 +214,9 @@ class MadeUpMeter:
 
 def timed(supernet: Supernet, task: Task, measured: Any, *budgets: str) -> SearchResult:
     meter: Any = MadeUpMeter(supernet, measured)
-    return found(supernet, task, *budgets, latency=meter, target=load_target("eqnet"))
+    result = found(supernet, task, *budgets, latency=meter, target=load_target("eqnet"))
+    assert meter.settled
+    return result
 
 
 def test_a_latency_that_was_predicted_right_is_met_and_reported(supernet: Supernet, task: Task) -> None:

@@ -56,3 +56,14 @@ def test_a_network_to_be_timed_is_built_as_the_packed_one_without_ranges() -> No
     assert {n: layer.weight_format for n, layer in random.layers.items()} == {
         n: layer.weight_format for n, layer in real.layers.items()
     }
+
+
+def test_inputs_that_are_not_negative_use_all_codes_for_what_is_above_zero() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    made = eqnet.elasticize(model, Choices.parse("w=8 a=8:sym,asym edge=none"), torch.zeros(1, 8))
+    symmetric, asymmetric = (parsed(f"int8:tensor {fmt}:tensor") for fmt in ("int8", "uint8"))
+    subnet = {"0": asymmetric, "2": asymmetric, "4": symmetric}
+    layers = packed_network(made, subnet, nonnegative=["2", "4"]).layers
+    assert [int(layer.input_zero_point) for layer in layers.values()] == [128, 0, 0]
+    assert len({float(layer.input_scale) for layer in layers.values()}) == 3, "none is merged with another"
+    assert int(packed_layer(made.elastic["0"], made.space.layers[0], asymmetric, 32, True).input_zero_point) == 0

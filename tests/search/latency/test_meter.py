@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from torch import nn
 import eqnet
 from eqnet import Choices, Supernet
 from eqnet.bench import timing
+from eqnet.export.targets import load_target
 from eqnet.search.latency import meter as module
+from eqnet.search.latency.engine import Timed
 from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.latency.meter import LatencyMeter
 
@@ -100,6 +103,41 @@ def test_what_is_no_program_is_timed_layer_by_layer_in_every_width(counted: list
     taken = len(counted)
     assert meter.network(made, subnet) == timed
     assert len(counted) == taken
+
+
+class Valued(OwnEngine):
+    """As if times depended on values."""
+
+    values = True
+
+
+@pytest.mark.parametrize("engine", [OwnEngine(True), Valued(True)], ids=["values play no part", "values count"])
+def test_predictions_settle_on_networks_as_they_are_deployed(
+    counted: list[int], engine: OwnEngine, tmp_path: Path
+) -> None:
+    x, path = torch.randn(1, 3, 5, 5), tmp_path / "latency.json"
+    made = supernet(Twice(), "w=8:channel:sym a=8:asym edge=none", x)
+    meter = LatencyMeter(made, x, path, timed=Timed("eqnet", lambda *_: engine, ("eqnet",)))
+    taken, before = len(counted), meter.table
+    made.calibrate([x])
+    meter.settle(made)
+    assert len(counted) == taken + 3 * engine.values
+    known = json.loads(path.read_text())["nanoseconds"]
+    networks = {key.endswith(", of random codes"): times[0] for key, times in known.items() if "Twice" in key}
+    assert networks == {True: before.fastest, False: meter.table.fastest} if engine.values else {False: before.fastest}
+    assert meter.network(made, made.space.subnet([0, 0])).median == meter.table.fastest
+    assert len(counted) == taken + 3 * engine.values, "what is known is not timed again"
+    again = LatencyMeter(made, x, path, timed=Timed("eqnet", lambda *_: engine, ("eqnet",)))
+    assert again.table == before
+
+
+def test_only_what_the_target_runs_is_timed(counted: list[int]) -> None:
+    x = torch.randn(1, 3, 5, 5)
+    made = supernet(Twice(), "w=8:channel,group16:sym,asym a=8:asym edge=none", x)
+    table = LatencyMeter(made, x, target=load_target("onnxruntime")).table
+    for times in table.added.values():
+        assert {str(fmt.weight) for fmt in times} == {"int8:channel", "uint8:channel"}
+    assert counted[:2] == [2, 2]
 
 
 def test_a_slower_layer_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 
 FORMATS = [
     f"{sign}int{bits}:{granularity} {activation}:tensor"
-    for bits, activations in ((3, ("int8", "uint5")), (8, ("uint8", "int2")))
+    for bits, activations in ((3, ("int8", "uint5")), (8, ("int8", "uint2", "uint8", "int2")))
     for sign in ("", "u")
     for granularity in ("tensor", "channel")
     for activation in activations
@@ -61,27 +61,30 @@ def test_one_format_stands_for_those_that_run_the_same_kernels(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     make, shape, kernel = LAYERS[name]
-    x = torch.randn(shape)
+    x = torch.rand(shape)
     supernet, engine = made(nn.Sequential(make(), nn.Identity()), x)
     (layer,) = supernet.space.layers
     parts: list[bytes] = []
     monkeypatch.setattr(module, "_called", lambda path, part, x, threads: parts.append(part))
-    engine.layers([packed_layer(supernet.elastic["0"], layer, parsed(fmt), 32) for fmt in FORMATS], x)
+    engine.layers([packed_layer(supernet.elastic["0"], layer, parsed(fmt), 32, True) for fmt in FORMATS], x)
     kernels = defaultdict(set)
     for fmt, part in zip(FORMATS, parts, strict=True):
         kernels[engine.stand_in(layer, parsed(fmt))].add(optimized(part, tmp_path / "optimized.onnx"))
     assert all(len(found) == 1 for found in kernels.values()), kernels
     assert all(kernel in found for graphs in kernels.values() for found, _ in graphs)
-    assert len(kernels) == 8, "symmetric or not, one scale or many, clipped or not"
+    assert len(kernels) == 16, "two weights in one scale or many; inputs clipped or not, with a ReLU in them or not"
+    assert {(int("Clip" in found), int("Relu" in found)) for graphs in kernels.values() for found, _ in graphs} == {
+        (0, 0), (0, 1), (1, 0), (1, 1)
+    }  # fmt: skip
 
 
 def optimized(model: bytes, path: Path) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """What ONNX Runtime runs: operators, and types and shapes of all that is stored."""
+    """What ONNX Runtime runs: operators, and the types and shapes that are stored."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(path), 3
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     graph = onnx.load(path).graph
-    stored = sorted((part.data_type, tuple(part.dims)) for part in graph.initializer)
+    stored = sorted({(part.data_type, tuple(part.dims)) for part in graph.initializer})
     return tuple(node.op_type for node in graph.node), tuple(stored)
 
 
