@@ -31,6 +31,9 @@ def write_onnx(
     for one case that ``OnnxOptions.exact`` excludes: the result of a convolution that is not quantized, and that no
     integer kernel gives in floating point, is rounded to 8 bits, in the range that each channel has on ``calibration``.
 
+    Inputs in floating point stay so in ONNX Runtime, unless ``packed.compute`` is ``int8``. In portable files it is the
+    session that decides: by default, ONNX Runtime rounds them there.
+
     Args:
         packed: on the CPU; it is left as it was.
         path: of the file.

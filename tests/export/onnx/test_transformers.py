@@ -66,7 +66,7 @@ def test_language_models_take_any_batch_and_length(
     path = tmp_path / "model.onnx"
     report = write_onnx(model, path, torch.randint(0, TOKENS, (2, 7)), options=OnnxOptions(portable=portable))
     assert report.dynamic == ("batch", "sequence")
-    assert list(report.layers) == [name for name in model.layers if name in report.layers]
+    assert set(report.layers) == set(model.layers)
     for size in ((1, 1), (1, LONGEST), (3, 5)):
         assert_answers(path, model, torch.randint(0, TOKENS, size), bound)
     found = optimized_operators(path, tmp_path)
