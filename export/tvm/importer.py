@@ -1,7 +1,7 @@
 """Any packed model as a module of TVM: its packed layers as functions that read packed weights, the rest by TVM.
 
-TVM's importer takes the graph that ``torch.export`` makes. It is given that graph decomposed into core operators, but
-for those whose decomposition it cannot follow where the number of samples is a symbol.
+TVM's importer takes the graph that ``torch.export`` makes, decomposed into core operators; ``layers/operators.py`` has
+what it does not take as it should.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import tvm
-from torch.export import ExportedProgram, default_decompositions
+from torch.export import ExportedProgram
 from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 from tvm.s_tir.dlight.base import ApplyDefaultSchedule
@@ -22,11 +22,9 @@ from eqnet.export.tracing import layers_as_nodes
 from eqnet.export.tvm.kernels.calls import linear_call
 from eqnet.export.tvm.layers.emission import Emitter, Style, linear_by, tir_product
 from eqnet.export.tvm.layers.loops import Loops
+from eqnet.export.tvm.layers.operators import TRANSLATIONS, decompositions
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
-
-_KEPT = (torch.ops.aten.instance_norm.default,)
-"""Operators that are not decomposed: into a batch norm of N · C channels, which TVM takes for a number."""
 
 STYLES: Mapping[str, Style] = MappingProxyType(
     {
@@ -138,13 +136,11 @@ def module_of(program: ExportedProgram, packed: PackedModel, style: Style) -> An
     def weight(node: torch.fx.Node, importer: Any) -> Any:
         return writer(importer).weight(packed.layers[str(node.args[1])])
 
-    table = default_decompositions()
-    for operator in _KEPT:
-        del table[operator]
+    translations = {"layer.default": layer, "layer_weight.default": weight, **TRANSLATIONS}
     try:
         return from_exported_program(
-            program.run_decompositions(table),
-            custom_convert_map={"layer.default": layer, "layer_weight.default": weight},
+            program.run_decompositions(decompositions()),
+            custom_convert_map=translations,
             run_ep_decomposition=False,
             unwrap_unit_return_tuple=True,
         )

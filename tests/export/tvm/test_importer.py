@@ -40,7 +40,8 @@ class Block(nn.Module):
         samples, length, width = x.shape
         split = self.qkv(self.before(x)).view(samples, length, 3, self.heads, width // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        mask = torch.full((length, length), -torch.inf).triu(1) if self.causal else None
+        mixed = F.scaled_dot_product_attention(q, k, v, mask)
         x = x + self.out(mixed.transpose(1, 2).reshape(samples, length, width))
         result: Tensor = x + self.down(F.gelu(self.up(self.between(x))))
         return result
@@ -73,7 +74,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.first.expand(x.shape[0], -1, -1), x], 1) + self.positions
-        result: Tensor = self.head(self.block(x)[:, 0])
+        result: Tensor = self.head(self.block(x)[:, -1])
         return result
 
 
