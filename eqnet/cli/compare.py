@@ -63,7 +63,8 @@ def compare_command(
 
     A, which is taken to be right, and B are each the folder of a run, whose network is the one that its search found,
     or what eqnet export wrote: a folder, an .onnx file, or an .so file, which is machine code. Each layer of B is
-    given what the layers of A before it returned, so that only a layer that is itself wrong departs.
+    given what the layers of A before it returned, so that only a layer that is itself wrong departs. Layers are always
+    compared exactly; --fast changes the outputs alone.
     """
     with progress(quiet=as_json) as report, ExitStack() as stack:
         sides = _open((a, b), task, cache, exact, stack, report)
@@ -162,7 +163,7 @@ def _verdict(sides: _Sides, found: Comparison) -> str:
     more = f" Values before {_quoted(extra)} are rounded more than in the packed model." if extra else ""
     if first is None:
         return f"No layer departs: what differs is rounding.{more}"
-    if first.approximate:
+    if first.approximate or first.unseen:
         how = f"its results are {percent(first.systematic)} off and {percent(first.noise)} noise"
     else:
         how = f"of a channel, {percent(first.differing)} differ by more than rounding"

@@ -8,8 +8,9 @@ position, in every channel; an error in a scale, a zero point, a weight or a bia
 position, and one in how the input is quantized all.
 
 An artifact may round more than the packed model between layers, sums to 8 bits for example, so that nearly all results
-move a little. Rounding moves them up as often as down, and an error one way: there, b is fitted by slope · a + offset
-in each channel, and the error is what slope and offset make of a.
+move a little; so they do behind a layer whose results cannot be seen, and thus not be given. Rounding moves them up as
+often as down, and an error one way: there, b is fitted by slope · a + offset in each channel, and the error is what
+slope and offset make of a.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class LayerFigures:
     @property
     def departs(self) -> bool:
         """Whether this is more than rounding and ties."""
-        if self.approximate:
+        if self.approximate or self.unseen:  # what is not seen is not given either: its rounding reaches this layer
             return not (self.systematic <= SYSTEMATIC and self.noise <= NOISE)  # NaN departs
         return self.differing > TIES
 
