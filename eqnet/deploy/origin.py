@@ -102,7 +102,9 @@ class Origin:
                 and all(part in PARTS and _is_share(value) for part, value in accuracy.items())
             ):
                 known = _normalization(normalization)
-                return cls(spec, name, seed, tuple(shape), _DTYPES[dtype], known, accuracy, _budgets(rest.get("budgets", [])))
+                return cls(
+                    spec, name, seed, tuple(shape), _DTYPES[dtype], known, accuracy, _budgets(rest.get("budgets", []))
+                )
             case {"task": _} | {"input": _}:
                 raise InputError("its metadata do not describe a task and its inputs as eqnet export writes them")
         return None
