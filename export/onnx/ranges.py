@@ -18,8 +18,8 @@ from eqnet.tracing import ExampleInputs
 
 Array = np.ndarray[Any, Any]
 
-_SAMPLES = 4
-"""Run at once: as many as make overheads small, and the memory, too."""
+_NUMBERS = 1 << 16
+"""Of an input that are run at once, but one sample at least: enough to make overheads small, and the memory, too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,5 +111,6 @@ def _feeds(names: Sequence[str | None], calibration: Sequence[ExampleInputs]) ->
         else:
             values = [batch] if isinstance(batch, Tensor) else list(batch)
         arrays = [value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]
-        for start in range(0, len(arrays[0]), _SAMPLES):
-            yield {str(name): array[start : start + _SAMPLES] for name, array in zip(names, arrays, strict=True)}
+        count = max(1, _NUMBERS // max(1, arrays[0][:1].size))
+        for start in range(0, len(arrays[0]), count):
+            yield {str(name): array[start : start + count] for name, array in zip(names, arrays, strict=True)}
