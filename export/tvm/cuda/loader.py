@@ -1,21 +1,19 @@
-"""The script beside a library for GPUs that runs it where there is TVM's runtime and a GPU, without a compiler."""
+"""The script beside a library for GPUs that runs it where there is TVM and a GPU, without nvcc."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _TEXT = '''\
-"""Runs model.so beside it on an NVIDIA GPU; needs TVM's runtime with CUDA: pip install apache-tvm numpy.
+"""Runs model.so beside it on an NVIDIA GPU; needs TVM and NumPy: pip install apache-tvm numpy.
 
     >>> from load import model
     >>> model({arguments})
 """
 
-import os
 from pathlib import Path
 
-os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")  # leaves TVM's compiler aside
-import tvm
+import tvm  # with its compiler: alone, TVM's runtime does not look for GPUs
 import tvm_ffi
 from tvm.runtime.vm import VirtualMachine
 
