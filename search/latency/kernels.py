@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import torch
 
-from eqnet.formats import Format, LayerFormat
+from eqnet.formats import Format, Granularity, LayerFormat
 from eqnet.layers import Elastic
 from eqnet.packed.layers import PACKED, ChannelAffine, InputRange, PackedLayer
 from eqnet.packed.layers.norm import into_identity, scale_and_shift
 from eqnet.packed.model import PackedModel
-from eqnet.packed.planes import plane_bytes
+from eqnet.packed.planes import pack, plane_bytes
 from eqnet.packed.record import Record
 from eqnet.packed.tensor import PackedTensor
 from eqnet.space import Layer
@@ -32,7 +31,7 @@ def packed_layer(
     Args:
         elastic: left as it is.
         layer: what the space knows of it.
-        fmt: of the weight as it is stored, and of the input.
+        fmt: that it takes.
         scale_bits: of the weight's scales.
         nonnegative: whether its input is.
     """
@@ -56,8 +55,7 @@ def packed_network(
     for number, layer in enumerate(space.layers):
         elastic, fmt = model.get_submodule(layer.name), subnet[layer.name]
         assert isinstance(elastic, Elastic)
-        stored = replace(fmt, weight=layer.stored_format(fmt.weight))
-        _convert(elastic, layer, stored, space.scale_bits, layer.name in nonnegative, number)
+        _convert(elastic, layer, fmt, space.scale_bits, layer.name in nonnegative, number)
     for name, module in list(model.named_modules()):
         if name in supernet.folded:
             into_identity(module)
@@ -76,7 +74,8 @@ def _shared(elastic: Elastic) -> dict[int, object]:
 def _convert(
     elastic: Elastic, layer: Layer, fmt: LayerFormat, scale_bits: int, nonnegative: bool, number: int = 0
 ) -> PackedLayer:
-    weight = _random_weight(fmt.weight, layer.rows, layer.cols, _SCALES[scale_bits])
+    alike = fmt.weight.granularity is Granularity.TENSOR
+    weight = _random_weight(layer.stored_format(fmt.weight), layer.rows, layer.cols, _SCALES[scale_bits], alike)
     bias = torch.zeros(layer.rows) if layer.has_bias else None
     range_ = None
     if fmt.activation is not None:
@@ -88,7 +87,8 @@ def _convert(
     return PACKED[type(elastic)].convert(elastic, layer.name, weight, bias, range_)
 
 
-def _random_weight(fmt: Format, rows: int, cols: int, scales: torch.dtype) -> PackedTensor:
+def _random_weight(fmt: Format, rows: int, cols: int, scales: torch.dtype, alike: bool) -> PackedTensor:
+    """Of random codes, and random zero points unless they are all alike."""
     generator = torch.Generator().manual_seed(0)
 
     def codes(count: int) -> torch.Tensor:
@@ -97,5 +97,6 @@ def _random_weight(fmt: Format, rows: int, cols: int, scales: torch.dtype) -> Pa
     shape = fmt.scale_shape(rows, cols)
     # What such layers compute is about as large as what they are given, so that nothing overflows in deep networks.
     scale = (torch.rand(shape, generator=generator) + 0.5) / (1 << fmt.bits) / max(cols, 1) ** 0.5
-    zeros = None if fmt.symmetric else codes(shape[0] * shape[1])
-    return PackedTensor(fmt, rows, cols, codes(rows * cols), scale.to(scales), zeros)
+    count = shape[0] * shape[1]
+    zeros = pack(torch.full((count,), 1 << (fmt.bits - 1)), fmt.bits) if alike else codes(count)
+    return PackedTensor(fmt, rows, cols, codes(rows * cols), scale.to(scales), None if fmt.symmetric else zeros)

@@ -39,15 +39,17 @@ def onnxruntime(target: str, write: Write) -> Timed:
 def stand_in(layer: Layer, fmt: LayerFormat) -> LayerFormat:
     """See ``Kernels``.
 
-    On integers, weights of all widths are bytes once the file is loaded, signed or with zero points. Inputs are bytes,
-    too. Those of fewer than 8 bits are clipped, whatever their width; an activation before them takes time unless they
-    are asymmetric, and have it in their range. What is dequantized at every run depends on all of its format.
+    On integers, weights of all widths are bytes once the file is loaded, signed or with zero points; channels that all
+    have the same one, as they do in a format of the whole tensor, may run a faster kernel. Inputs are bytes, too. Those
+    of fewer than 8 bits are clipped, whatever their width; an activation before them takes time unless they are
+    asymmetric, and have it in their range. What is dequantized at every run depends on all of its format.
     """
     weight, activation = layer.stored_format(fmt.weight), fmt.activation
     if activation is None:
         return LayerFormat(weight)
     if not weight.group_size:
-        weight = Format(MAX_BITS, weight.symmetric, weight.granularity)
+        shared = weight if weight.symmetric else fmt.weight
+        weight = Format(MAX_BITS, weight.symmetric, shared.granularity)
     bits = MAX_BITS if activation.bits == MAX_BITS else MIN_BITS
     return LayerFormat(weight, Format(bits, activation.symmetric))
 

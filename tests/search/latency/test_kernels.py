@@ -67,3 +67,13 @@ def test_inputs_that_are_not_negative_use_all_codes_for_what_is_above_zero() -> 
     assert [int(layer.input_zero_point) for layer in layers.values()] == [128, 0, 0]
     assert len({float(layer.input_scale) for layer in layers.values()}) == 3, "none is merged with another"
     assert int(packed_layer(made.elastic["0"], made.space.layers[0], asymmetric, 32, True).input_zero_point) == 0
+
+
+def test_channels_share_a_zero_point_in_a_format_of_the_whole_tensor() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32)).eval()
+    made = eqnet.elasticize(model, Choices.parse("w=4:tensor,channel:asym a=8 edge=none"), torch.zeros(1, 3, 4, 4))
+    (layer,) = made.space.layers
+    for text, count in (("uint4:tensor", 1), ("uint4:channel", 16)):
+        weight = packed_layer(made.elastic["0"], layer, parsed(text), 32).weight
+        assert str(weight.format) == "uint4:channel", "the batch norm makes one scale a channel"
+        assert 0.5 * count <= len(weight.zero_points().unique()) <= count

@@ -20,6 +20,7 @@ from eqnet.search.latency import onnxruntime as module
 from eqnet.search.latency.engine import Engine
 from eqnet.search.latency.kernels import packed_layer, packed_network
 from eqnet.search.latency.onnxruntime import stand_in
+from eqnet.space import Layer
 from eqnet.supernet import Supernet
 
 ROUNDING = 1e-5
@@ -93,6 +94,13 @@ def test_what_is_dequantized_at_every_run_depends_on_all_of_its_format() -> None
     (layer,) = supernet.space.layers
     different = ["int4:group16", "uint4:group16", "int4:group32", "int8:group32", "int4:group32 uint8:tensor"]
     assert len({stand_in(layer, parsed(text)) for text in different}) == len(different)
+
+
+def test_a_folded_batch_norm_makes_one_scale_a_channel_but_leaves_them_one_zero_point() -> None:
+    layer = Layer("conv", "Conv2d", rows=4, cols=27, macs=1, inputs=1, has_bias=True, folded=True)
+    texts = [f"{weight} uint8:tensor" for weight in ("int4:tensor", "int8:channel", "uint4:tensor", "uint4:channel")]
+    stands = [str(stand_in(layer, parsed(text)).weight) for text in texts]
+    assert stands == ["int8:channel", "int8:channel", "uint8:tensor", "uint8:channel"]
 
 
 def test_networks_and_layers_side_by_side_are_run_and_right() -> None:
