@@ -6,23 +6,26 @@ import numpy as np
 import onnx_ir as ir
 
 from eqnet.export.onnx.registry import Site
-from eqnet.export.onnx.weights import IntegerWeight
+from eqnet.export.onnx.weights import FINE_ENOUGH, IntegerWeight
 
 
-def gemm(site: Site, x: ir.Value, weight: IntegerWeight) -> ir.Value:
-    """``Gemm`` on a dequantized ``x`` [n, cols] and codes [cols, rows]: ONNX Runtime's QGemm.
+def gemm(site: Site, x: ir.Value) -> ir.Value:
+    """``Gemm`` on a dequantized ``x`` [n, cols], which becomes ONNX Runtime's QGemm, [n, rows].
 
-    It takes the bias as an integer alone, in units of both scales.
+    That takes a bias as an integer alone, in units of both scales; where these are too large, it is added afterwards.
     """
     layer = site.layer
-    inputs = [x, weight.write(site, 1, with_zero_point=True)]
-    if layer.bias is not None:
-        assert layer.input_scale is not None
-        unit = (weight.scale * layer.input_scale.numpy()).astype(np.float32)
-        bias = np.rint(layer.bias.numpy().astype(np.float64) / unit).astype(np.int32)
-        scale = site.constant(np.broadcast_to(unit, bias.shape).copy(), "bias_scale")
-        inputs.append(site.op.DequantizeLinear(site.constant(bias, "bias"), scale, axis=0))
-    return site.op.Gemm(*inputs)
+    assert layer.input_scale is not None
+    assert layer.input_format is not None
+    weight = IntegerWeight.of(layer, FINE_ENOUGH).arranged(np.transpose)
+    if layer.bias is None or weight.bits + layer.input_format.bits < FINE_ENOUGH:
+        weight = IntegerWeight.of(layer, 0).arranged(np.transpose)
+        return plus_bias(site, site.op.Gemm(x, weight.write(site, 1, with_zero_point=True)))
+    unit = (weight.scale * layer.input_scale.numpy()).astype(np.float32)
+    bias = np.rint(layer.bias.numpy().astype(np.float64) / unit).astype(np.int32)
+    scale = site.constant(np.broadcast_to(unit, bias.shape).copy(), "bias_scale")
+    integers = site.op.DequantizeLinear(site.constant(bias, "bias"), scale, axis=0)
+    return site.op.Gemm(x, weight.write(site, 1, with_zero_point=True), integers)
 
 
 def plus_bias(site: Site, product: ir.Value) -> ir.Value:

@@ -19,11 +19,14 @@ Array = np.ndarray[Any, Any]
 _LARGEST_BIAS = 2.0**29
 """Of an integer bias, which shares 32 bits with the sums that it is added to."""
 
-_FINE_ENOUGH = 12
+FINE_ENOUGH_FOR_CODES = 12
 """Bits of weight and input together from which on a bias that is rounded to a multiple of both scales is close enough.
 
-It is off by half a unit then where one step of the next layer's input is some dozens of units or more.
+It is off by half a unit at most, where one step of the next layer's input is some dozens of units or more.
 """
+
+FINE_ENOUGH = 15
+"""The same for results that stay in floating point, which are some thousands of units."""
 
 _SAFE_BITS = 7
 """Signed codes of so many bits never overflow the 16 bits in which some processors add two products."""
@@ -49,20 +52,26 @@ class IntegerWeight:
     shift: int = 0
 
     @classmethod
-    def of(cls, layer: PackedLayer) -> IntegerWeight:
+    def of(cls, layer: PackedLayer, fine: int = FINE_ENOUGH_FOR_CODES) -> IntegerWeight:
         """That of a layer with a quantized input, with which it computes what it did.
 
         Integer kernels take the bias as an integer multiple of both scales. Where it is too large for that, beside
         next to nothing or 0, the channel gets a larger scale, and the codes that are closest.
+
+        Args:
+            layer: without scales for groups.
+            fine: bits of weight and input together that shifting brings about, as far as that is possible.
         """
         assert layer.input_scale is not None
         assert layer.input_format is not None
         weight = layer.weight
         codes, zero = weight.integers().numpy(), weight.zero_points().numpy().reshape(-1)
         scale = weight.scale.float().numpy().reshape(-1)
+        room = (_SAFE_BITS if weight.format.symmetric else 8) - weight.format.bits
+        shift = max(0, min(room, fine - weight.format.bits - layer.input_format.bits))
         least = np.zeros(1, np.float32)
         if layer.bias is not None:
-            least = (layer.bias.abs() / (layer.input_scale * _LARGEST_BIAS)).numpy()
+            least = (layer.bias.abs() / layer.input_scale).numpy() * np.float32((1 << shift) / _LARGEST_BIAS)
         if not scale.all() or (np.abs(scale) < least).any():
             rows = weight.rows
             scale, zero, least = (np.broadcast_to(part, rows) for part in (scale, zero, least))
@@ -72,9 +81,12 @@ class IntegerWeight:
             shrunk = np.rint((codes - zero[:, None]) * (scale / larger)[:, None]).astype(np.int16) + zero[:, None]
             codes = np.where((larger == scale)[:, None], codes, shrunk)
             scale = larger.astype(np.float32)
-        room = (_SAFE_BITS if weight.format.symmetric else 8) - weight.format.bits
-        shift = max(0, min(room, _FINE_ENOUGH - weight.format.bits - layer.input_format.bits))
         return cls(weight.format, codes, zero, (scale / np.float32(1 << shift)).astype(np.float32), shift)
+
+    @property
+    def bits(self) -> int:
+        """Of the shifted codes."""
+        return self.fmt.bits + self.shift
 
     def arranged(self, arrange: Callable[[Array], Array]) -> IntegerWeight:
         """With codes in another order; zero points and scales stay."""

@@ -26,9 +26,9 @@ def write_linear(site: Site) -> ir.Value:
     if is_grouped(layer):
         return _grouped(site, layer, x)
     site.form = LayerForm(True, "integers")
-    weight = IntegerWeight.of(layer).arranged(np.transpose)
     if site.rank == 2:
-        return gemm(site, x, weight)
+        return gemm(site, x)
+    weight = IntegerWeight.of(layer, 0).arranged(np.transpose)
     product: ir.Value = site.op.MatMul(x, weight.write(site, 1, with_zero_point=True))
     return plus_bias(site, product)
 

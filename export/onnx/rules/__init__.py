@@ -17,7 +17,8 @@ from onnx_ir.passes.common import (
 from eqnet.export.onnx.naming import shorten
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.ranges import Range, channel_ranges
-from eqnet.export.onnx.rules.integer_clips import DropIntegerClip, MergeIntegerClips
+from eqnet.export.onnx.rules.clip_before_pad import ClipBeforePad
+from eqnet.export.onnx.rules.integer_clips import ClipAfterMaxPool, DropIntegerClip, MergeIntegerClips
 from eqnet.export.onnx.rules.mean_of_codes import MeanOfCodes
 from eqnet.export.onnx.rules.mean_of_transpose import MeanOfTranspose
 from eqnet.export.onnx.rules.pad_into_conv import PadIntoConv
@@ -44,6 +45,8 @@ QUANTIZE_EARLY: tuple[type[Rule], ...] = (
     QuantizeBeforeConcat,
     *QUANTIZE_BEFORE_MOVES,
     QuantizeDequantized,
+    ClipBeforePad,
+    ClipAfterMaxPool,
     MergeIntegerClips,
     DropIntegerClip,
 )

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from eqnet.export.onnx.rules.rule import Rule, constant, scalar
+from eqnet.export.onnx.rules.rule import Rule, again, constant, scalar
 
 _LEAST, _MOST = 0, 255
 """Of UINT8."""
 
 
-def _bounds(clipped: ir.Value) -> tuple[int, int] | None:
+def bounds(clipped: ir.Value) -> tuple[int, int] | None:
     """Of a Clip of bytes; None if it is none, or they are not known."""
     node = clipped.producer()
     assert node is not None
@@ -34,15 +34,35 @@ class MergeIntegerClips(Rule):
 
     def applies(self, inner: ir.Value, outer: ir.Value, **_: Any) -> bool:
         """Both are of bytes."""
-        return _bounds(inner) is not None and _bounds(outer) is not None
+        return bounds(inner) is not None and bounds(outer) is not None
 
     def rewrite(self, op: Any, codes: ir.Value, inner: ir.Value, outer: ir.Value) -> Any:
         """What takes its place."""
-        first, second = _bounds(inner), _bounds(outer)
+        first, second = bounds(inner), bounds(outer)
         assert first is not None
         assert second is not None
         low, high = (min(max(bound, second[0]), second[1]) for bound in first)
         return op.Clip(codes, *(constant(op, np.uint8(bound)) for bound in (low, high)))
+
+
+class ClipAfterMaxPool(Rule):
+    """``MaxPool(Clip(codes)) → Clip(MaxPool(codes))``, which has fewer to clip, perhaps with other bounds behind it."""
+
+    def pattern(self, op: Any, codes: Any) -> Any:
+        """What is replaced."""
+        clipped = op.Clip(codes, _allow_other_inputs=True, _outputs=["clipped"])
+        return op.MaxPool(clipped, _outputs=["pooled"])
+
+    def applies(self, clipped: ir.Value, **_: Any) -> bool:
+        """It is of bytes."""
+        return bounds(clipped) is not None
+
+    def rewrite(self, op: Any, codes: ir.Value, clipped: ir.Value, pooled: ir.Value) -> Any:
+        """What takes its place."""
+        clip, pool = clipped.producer(), pooled.producer()
+        assert clip is not None
+        assert pool is not None
+        return again(op, clip, again(op, pool, codes), *clip.inputs[1:])
 
 
 class DropIntegerClip(Rule):
@@ -56,7 +76,7 @@ class DropIntegerClip(Rule):
         """The Clip has bounds, and leaves all codes."""
         node = clipped.producer()
         assert node is not None
-        return any(value is not None for value in node.inputs[1:]) and _bounds(clipped) == (_LEAST, _MOST)
+        return any(value is not None for value in node.inputs[1:]) and bounds(clipped) == (_LEAST, _MOST)
 
     def rewrite(self, op: Any, codes: ir.Value, clipped: ir.Value) -> Any:
         """What takes its place."""

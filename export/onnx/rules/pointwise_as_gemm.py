@@ -13,7 +13,6 @@ from eqnet.export.onnx.products import gemm
 from eqnet.export.onnx.registry import Operators, Site
 from eqnet.export.onnx.rules.results import insert, replace, results
 from eqnet.export.onnx.rules.rule import producer
-from eqnet.export.onnx.weights import IntegerWeight
 from eqnet.packed.layers import PackedConv, PackedLayer
 
 _END = np.iinfo(np.int64).max
@@ -76,7 +75,6 @@ def _product(site: Site, layer: PackedConv, dequantize: ir.Node, sizes: list[int
         parts = [site.constant(np.array(bound), name) for bound, name in zip(bounds, names, strict=True)]
         codes = site.op.Slice(codes, *parts)
     codes = site.op.Reshape(codes, site.constant(np.array([-1, layer.in_channels]), "rows"))
-    weight = IntegerWeight.of(layer).arranged(np.transpose)
-    product = gemm(site, site.op.DequantizeLinear(codes, scale, zero_point), weight)
+    product = gemm(site, site.op.DequantizeLinear(codes, scale, zero_point))
     image = site.op.Reshape(product, site.constant(np.array([-1, *positions, channels]), "shape"))
     return site.op.Transpose(image, perm=[0, dimensions + 1, *range(1, dimensions + 1)])
