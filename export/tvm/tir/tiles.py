@@ -17,8 +17,8 @@ MOST_PIXELS = 8
 PARALLEL_PRODUCTS = 500_000
 """Of one image, from which on threads save more than they cost: some microseconds."""
 
-PARALLEL_ROWS = 8
-"""Tiles from which on threads share rows, instead of channels."""
+ENOUGH_TILES = 8
+"""For threads to share."""
 
 COST_OF_STEP = 1.0
 """What a step of four inputs takes beside its dot products and reading what they take, in dot products."""
@@ -60,8 +60,10 @@ class Tiling:
 
     @property
     def parallel_groups(self) -> bool:
-        """Whether threads share the channels."""
-        return self.products >= PARALLEL_PRODUCTS and self.groups > 1 and self.row_tiles < PARALLEL_ROWS
+        """Whether threads share the channels; where they share the rows, they meet after each group."""
+        if self.products < PARALLEL_PRODUCTS or self.groups == 1:
+            return False
+        return self.groups >= ENOUGH_TILES or self.row_tiles < ENOUGH_TILES
 
     def row(self, number: Expr) -> tuple[Expr, Expr]:
         """The image and the first row of a tile, where tiles are counted through all images."""
