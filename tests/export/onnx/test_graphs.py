@@ -116,7 +116,7 @@ def test_products_run_on_integers_and_answers_stay_close(name: str, tmp_path: Pa
     assert all(form.integer for form in report.layers.values())
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", ["residual", "gated", "pointwise trunk"])
 def test_exact_files_round_nothing_else(name: str, tmp_path: Path) -> None:
     network, x = graph(name)
     packed = packed_in(network, x, "w=3:channel:asym a=5 edge=none")
