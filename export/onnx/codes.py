@@ -55,3 +55,8 @@ def tensor(integers: np.ndarray[Any, Any], fmt: Format) -> ir.TensorProtocol:
     """``integers``, codes or zero points of ``fmt``, in their type."""
     array = integers.astype(np.int8 if fmt.symmetric else np.uint8, order="C")
     return ir.Tensor(array.astype(storage(fmt).numpy_type(fmt)))
+
+
+def tensor_type(fmt: Format) -> ir.DataType:
+    """Of what ``tensor`` makes."""
+    return ir.DataType.from_numpy(np.dtype(storage(fmt).numpy_type(fmt)))

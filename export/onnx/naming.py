@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 import onnx_ir as ir
@@ -16,10 +17,16 @@ _REPEATED = re.compile(r"(.*\.[a-z_]+)\d+")
 def shorten(graph: ir.Graph, layers: Collection[str]) -> None:
     """Names the product of each layer after it, the parts of each layer as they are, and all else by numbers.
 
-    Shapes of values in between are left out, too; whoever reads the file infers them.
+    Further uses of a layer have a number behind its name. Shapes of values in between are left out, too; whoever reads
+    the file infers them.
     """
+    uses: Counter[str] = Counter()
     for i, node in enumerate(graph):
-        node.name = node.meta.get(LAYER_KEY)
+        node.name = name = node.meta.get(LAYER_KEY)
+        if name is not None:
+            uses[name] += 1
+            if uses[name] > 1:
+                node.name = f"{name}:{uses[name]}"
         for j, value in enumerate(node.outputs):
             if not value.is_graph_output():
                 value.name = f"v{i}" if j == 0 else f"v{i}_{j}"

@@ -17,9 +17,9 @@ def gemm(site: Site, x: ir.Value) -> ir.Value:
     layer = site.layer
     assert layer.input_scale is not None
     assert layer.input_format is not None
-    weight = IntegerWeight.of(layer, FINE_ENOUGH).arranged(np.transpose)
+    weight = IntegerWeight.of(layer, FINE_ENOUGH).transposed()
     if layer.bias is None or weight.bits + layer.input_format.bits < FINE_ENOUGH:
-        weight = IntegerWeight.of(layer, 0).arranged(np.transpose)
+        weight = IntegerWeight.of(layer, 0).transposed()
         return plus_bias(site, site.op.Gemm(x, weight.write(site, 1, with_zero_point=True)))
     unit = (weight.scale * layer.input_scale.numpy()).astype(np.float32)
     bias = np.rint(layer.bias.numpy().astype(np.float64) / unit).astype(np.int32)

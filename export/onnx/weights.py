@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from eqnet.export.onnx.codes import tensor
+from eqnet.export.onnx.codes import tensor, tensor_type
 from eqnet.export.onnx.registry import Site
 from eqnet.formats import Format, Granularity
 from eqnet.packed.layers import PackedLayer
+from eqnet.packed.tensor import PackedTensor
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +40,10 @@ class IntegerWeight:
 
     Attributes:
         fmt: of the codes.
-        codes: int16 [rows, cols].
+        codes: makes them, int16; only when they are written, one weight after the other.
+        shape: of the codes.
+        name: of the codes in the file, behind that of the layer.
+        source: what the codes are made of; weights of the same source and name are stored once.
         zero_point: int16 [1 or rows].
         scale: float32 [1 or rows]; none is 0.
         shift: by how many bits codes and zero points are shifted to the left when the file is loaded; ``scale`` is
@@ -46,14 +51,17 @@ class IntegerWeight:
     """
 
     fmt: Format
-    codes: Array
+    codes: Callable[[], Array]
+    shape: tuple[int, ...]
+    name: str
+    source: object
     zero_point: Array
     scale: Array
-    shift: int = 0
+    shift: int
 
     @classmethod
     def of(cls, layer: PackedLayer, fine: int = FINE_ENOUGH_FOR_CODES) -> IntegerWeight:
-        """That of a layer with a quantized input, with which it computes what it did.
+        """That of a layer with a quantized input, [rows, cols], with which it computes what it did.
 
         Integer kernels take the bias as an integer multiple of both scales. Where it is too large for that, beside
         next to nothing or 0, the channel gets a larger scale, and the codes that are closest.
@@ -65,32 +73,33 @@ class IntegerWeight:
         assert layer.input_scale is not None
         assert layer.input_format is not None
         weight = layer.weight
-        codes, zero = weight.integers().numpy(), weight.zero_points().numpy().reshape(-1)
-        scale = weight.scale.float().numpy().reshape(-1)
+        zero, scale = weight.zero_points().numpy().reshape(-1), weight.scale.float().numpy().reshape(-1)
         room = (_SAFE_BITS if weight.format.symmetric else 8) - weight.format.bits
         shift = max(0, min(room, fine - weight.format.bits - layer.input_format.bits))
         least = np.zeros(1, np.float32)
         if layer.bias is not None:
             least = (layer.bias.abs() / layer.input_scale).numpy() * np.float32((1 << shift) / _LARGEST_BIAS)
+        codes: Callable[[], Array] = lambda: weight.integers().numpy()  # noqa: E731
+        source: object = layer.codes
         if not scale.all() or (np.abs(scale) < least).any():
-            rows = weight.rows
-            scale, zero, least = (np.broadcast_to(part, rows) for part in (scale, zero, least))
-            larger = np.maximum(np.abs(scale), least)
-            larger = np.where(larger == 0, np.float32(1), larger)
-            larger = np.where(scale < 0, -larger, larger)
-            shrunk = np.rint((codes - zero[:, None]) * (scale / larger)[:, None]).astype(np.int16) + zero[:, None]
-            codes = np.where((larger == scale)[:, None], codes, shrunk)
-            scale = larger.astype(np.float32)
-        return cls(weight.format, codes, zero, (scale / np.float32(1 << shift)).astype(np.float32), shift)
+            zero, fitted = np.broadcast_to(zero, weight.rows), _fitted(np.broadcast_to(scale, weight.rows), least)
+            codes = source = partial(_fitted_codes, weight, fitted)
+            scale = fitted
+        finer = (scale / np.float32(1 << shift)).astype(np.float32)
+        return cls(weight.format, codes, (weight.rows, weight.cols), "weight", source, zero, finer, shift)
 
     @property
     def bits(self) -> int:
         """Of the shifted codes."""
         return self.fmt.bits + self.shift
 
-    def arranged(self, arrange: Callable[[Array], Array]) -> IntegerWeight:
-        """With codes in another order; zero points and scales stay."""
-        return replace(self, codes=arrange(self.codes))
+    def shaped(self, shape: tuple[int, ...]) -> IntegerWeight:
+        """With codes [rows, ...]."""
+        return replace(self, codes=lambda: self.codes().reshape(shape), shape=shape)
+
+    def transposed(self) -> IntegerWeight:
+        """With codes [cols, rows]."""
+        return replace(self, codes=lambda: self.codes().T, shape=self.shape[::-1], name=f"{self.name}_T")
 
     def divided(self, by: Array) -> IntegerWeight:
         """With scales that are divided by ``by`` [rows]."""
@@ -105,24 +114,42 @@ class IntegerWeight:
             with_zero_point: whether zero points of 0 are written, too.
         """
         op = site.op
-        inputs = [self._widened(site, self.codes, "weight"), site.constant(_scalar(self.scale), "scale")]
+        stored = ir.LazyTensor(
+            lambda: tensor(self.codes(), self.fmt), dtype=tensor_type(self.fmt), shape=ir.Shape(self.shape)
+        )
+        codes = site.shared(lambda: stored, self.name, self.source)
+        inputs = [self._widened(site, codes), site.constant(_scalar(self.scale), "scale")]
         if not self.fmt.symmetric:
-            inputs.append(self._widened(site, _scalar(self.zero_point), "zero_point"))
+            zeros = site.constant(tensor(_scalar(self.zero_point), self.fmt), "zero_point")
+            inputs.append(self._widened(site, zeros))
         elif with_zero_point:
             inputs.append(site.constant(np.zeros(_scalar(self.scale).shape, np.int8), "zero_point"))
         attributes = {"axis": axis} if self.scale.size > 1 else {}
         weight: ir.Value = op.DequantizeLinear(*inputs, **attributes)
         return weight
 
-    def _widened(self, site: Site, integers: Array, name: str) -> ir.Value:
-        """``integers`` as INT8 or UINT8; ONNX Runtime computes this once, when it loads the file."""
-        value = site.constant(tensor(integers, self.fmt), name)
+    def _widened(self, site: Site, value: ir.Value) -> ir.Value:
+        """Codes as INT8 or UINT8; ONNX Runtime computes this once, when it loads the file."""
         to = ir.DataType.INT8 if self.fmt.symmetric else ir.DataType.UINT8
         if self.shift:
             value = site.op.Cast(value, to=ir.DataType.INT32)
             value = site.op.Mul(value, site.constant(np.array(1 << self.shift, np.int32), "finer"))
             return site.op.Cast(value, to=to)
         return value if value.dtype == to else site.op.Cast(value, to=to)
+
+
+def _fitted(scale: Array, least: Array) -> Array:
+    """``scale`` [rows], but no smaller than ``least``, and 1 where both are 0."""
+    larger = np.maximum(np.abs(scale), least)
+    larger = np.where(larger == 0, 1, larger)
+    return np.where(scale < 0, -larger, larger).astype(np.float32)
+
+
+def _fitted_codes(weight: PackedTensor, scale: Array) -> Array:
+    """Those that with ``scale`` [rows] come closest to ``weight``; the same where the scale is."""
+    codes, zero, before = weight.integers().numpy(), weight.zero_points().numpy(), weight.scale.float().numpy()
+    shrunk = np.rint((codes - zero) * (before / scale[:, None])).astype(np.int16) + zero
+    return np.where(before == scale[:, None], codes, shrunk)
 
 
 def _scalar(parts: Array) -> Array:
@@ -143,8 +170,7 @@ def dequantized(site: Site, arrange: Callable[[Array], Array] | None = None, axi
     """
     weight = site.layer.weight
     fmt = weight.format
-    codes, zero = weight.integers().numpy(), weight.zero_points().numpy()
-    scale = weight.scale.float().numpy()
+    codes, zero, scale = weight.integers().numpy(), weight.zero_points().numpy(), weight.scale.float().numpy()
     attributes: dict[str, int] = {}
     if fmt.granularity is Granularity.GROUP and scale.shape[1] > 1:
         assert arrange is None

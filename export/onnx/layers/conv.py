@@ -34,7 +34,7 @@ def write_conv(site: Site) -> ir.Value:
         weight = dequantized(site, lambda codes: codes.reshape(shape))
         site.form = LayerForm(False, "floating point: its input is not quantized")
     else:
-        integers = IntegerWeight.of(layer).arranged(lambda codes: codes.reshape(shape))
+        integers = IntegerWeight.of(layer).shaped(shape)
         weight = integers.write(site, 0, with_zero_point=False)
         site.form = LayerForm(True, "integers")
     inputs = [x, weight]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
 import onnx_ir as ir
 
 from eqnet.export.onnx.blocks import blocks_for
@@ -28,7 +27,7 @@ def write_linear(site: Site) -> ir.Value:
     site.form = LayerForm(True, "integers")
     if site.rank == 2:
         return gemm(site, x)
-    weight = IntegerWeight.of(layer, 0).arranged(np.transpose)
+    weight = IntegerWeight.of(layer, 0).transposed()
     product: ir.Value = site.op.MatMul(x, weight.write(site, 1, with_zero_point=True))
     return plus_bias(site, product)
 

@@ -18,6 +18,7 @@ from eqnet.export.onnx.naming import shorten
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.ranges import Range, channel_ranges
 from eqnet.export.onnx.rules.clip_before_pad import ClipBeforePad
+from eqnet.export.onnx.rules.half_scales import HalfScales
 from eqnet.export.onnx.rules.integer_clips import ClipAfterMaxPool, DropIntegerClip, MergeIntegerClips
 from eqnet.export.onnx.rules.mean_of_codes import MeanOfCodes
 from eqnet.export.onnx.rules.mean_of_transpose import MeanOfTranspose
@@ -81,6 +82,7 @@ def simplify(
     ResultByChannel(packed.layers, ranges, options, forms)(model)
     apply(model, CHANNELS_LAST)
     _merge_equals(model)
+    HalfScales()(model)
     shorten(model.graph, packed.layers)
 
 
@@ -88,7 +90,7 @@ def _ranges(model: ir.Model, packed: PackedModel, calibration: Sequence[ExampleI
     """Of all results of convolutions, and of their sums, that are not quantized."""
     found = results(model.graph, packed.layers)
     values = [result.value for result in [*found, *sums(model.graph, found)]]
-    return channel_ranges(model, values, calibration)
+    return channel_ranges(model, [value for value in values if value.shape is not None], calibration)
 
 
 def _merge_equals(model: ir.Model) -> None:

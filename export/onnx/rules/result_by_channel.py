@@ -79,7 +79,7 @@ def _rounded(site: Site, conv: ir.Node, layer: PackedLayer, seen: Range) -> ir.V
     step = np.maximum(steps, unit).astype(np.float32)
     zero = 0 if one_sided else 128
     shape = tuple(layer.shape)
-    scaled = weight.arranged(lambda codes: codes.reshape(shape)).divided(step)
+    scaled = weight.shaped(shape).divided(step)
     inputs = [conv.inputs[0], scaled.write(site, 0, with_zero_point=False)]
     if layer.bias is not None:
         inputs.append(site.constant((layer.bias.numpy() / step).astype(np.float32), "bias"))

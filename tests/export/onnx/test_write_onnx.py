@@ -240,3 +240,56 @@ def test_affine_norms_and_weights_in_use_elsewhere(tmp_path: Path) -> None:
     report = write_onnx(packed, tmp_path / "model.onnx", x, options=OnnxOptions(exact=True))
     (found,) = answer(report.path, x, optimized=True)
     assert np.abs(found - packed(x).numpy()).max() <= NOISE * packed(x).abs().max()
+
+
+class Reusing(nn.Module):
+    """Calls one layer three times, twice on what it made itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(40, 40, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 40, H, W] → twice the same."""
+        y = self.layer(self.layer(x).relu()).relu()
+        return y, self.layer(y)
+
+
+def test_weights_of_a_layer_that_is_called_again_are_stored_once(tmp_path: Path) -> None:
+    x = images(3, 40, 5, 4)
+    packed = packed_in(Reusing(), x, "w=8:channel:sym a=8 edge=none")
+    report = write_onnx(packed, tmp_path / "model.onnx", x, options=OnnxOptions(exact=True))
+    assert report.nbytes < 1.5 * packed.nbytes
+    assert report.stored_bytes == report.packed_bytes
+    for expected, found in zip(packed(x), answer(report.path, x, optimized=False), strict=True):
+        assert np.abs(found - expected.numpy()).max() <= 10 * NOISE * expected.abs().max()
+
+
+def test_scales_of_two_bytes_take_two_bytes(tmp_path: Path) -> None:
+    x = images(3, 3, 5, 4)
+    sizes = {}
+    for scale in ("fp16", "fp32"):
+        packed = packed_in(nn.Conv2d(3, 100, 1), x, f"w=8:channel:sym a=8 edge=none scale={scale}")
+        report = write_onnx(packed, tmp_path / f"{scale}.onnx", x, options=OnnxOptions(exact=True))
+        (found,) = answer(report.path, x, optimized=True)
+        assert np.abs(found - packed(x).detach().numpy()).max() <= NOISE * packed(x).abs().max()
+        sizes[scale] = report.nbytes
+    assert sizes["fp32"] - sizes["fp16"] > 150
+
+
+def test_models_in_half_precision_keep_their_types(tmp_path: Path) -> None:
+    x = images(3, 3, 5, 4).half()
+    packed = packed_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), x.float(), "w=8 a=8 edge=none").half()
+    report = write_onnx(packed, tmp_path / "model.onnx", x)
+    (found,) = answer(report.path, x, optimized=True)
+    assert found.dtype == np.float16
+    assert np.abs(found - packed(x).numpy()).max() <= 2e-3 * packed(x).abs().max()  # a step of float16
+
+
+def test_a_convolution_without_a_batch_is_one_of_one_sample(tmp_path: Path) -> None:
+    x = images(3, 6, 5)
+    packed = packed_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), x, "w=8 a=8 edge=none")
+    report = write_onnx(packed, tmp_path / "model.onnx", x, calibration=[x])
+    (found,) = answer(report.path, x, optimized=False)
+    assert found.shape == (4, 4, 3)
+    assert np.abs(found - packed(x).numpy()).max() <= NOISE * packed(x).abs().max()
