@@ -15,7 +15,7 @@ from eqnet.export.onnx.rules.results import Result, is_quantized, results, sums
 from eqnet.export.onnx.rules.rule import constant, scalar
 from eqnet.packed.layers import PackedLayer
 
-_CLIPPED = 0.1
+_CLIPPED = 0.2
 """Part of a range that may lie outside of that of a quantizer which is taken for it.
 
 Quantizers are fitted to the values that they round, and leave out the rare ones at the ends.
