@@ -32,6 +32,9 @@ def write_onnx(
     if no integer kernel gives it in floating point, or if it is added to another one or averaged, and so are such sums.
     The ranges for that are those of the values on ``calibration``.
 
+    Inputs in floating point stay so in ONNX Runtime, unless ``packed.compute`` is ``int8``. In portable files it is the
+    session that decides: by default, ONNX Runtime rounds them there.
+
     Args:
         packed: on the CPU; it is left as it was.
         path: of the file.
