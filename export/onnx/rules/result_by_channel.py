@@ -20,7 +20,7 @@ class ResultByChannel(ir.passes.InPlacePass):
     """Rounds the result of a convolution that is not quantized to 8 bits, in the range that each channel has.
 
     ``Conv(x, w) + b → DequantizeLinear(QuantizeLinear(Conv(x, w / σ) + b / σ, 1), 1) · σ`` with a factor σ for each
-    channel: ONNX Runtime has an integer kernel of convolutions with a quantized result alone, and that has one scale. An
+    channel: ONNX Runtime has an integer kernel of convolutions with a quantized result alone, with one scale. An
     activation that clips the result is part of the range. The factors are repeated for a line of positions, over which
     they are multiplied with at once: many times as fast as by DequantizeLinear, where channels are last.
 
