@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
+import tvm  # noqa: F401 (with its compiler, before opening a library loads the runtime alone)
 from common import TASKS, layer_format, parser, show
 from torch import Tensor
 from torch.utils.data import TensorDataset

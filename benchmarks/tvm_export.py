@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import tvm  # noqa: F401 (with its compiler, before opening a library loads the runtime alone)
 from common import parser, show
 from onnx_export import BLOCK, ROUNDS, exported, packed
 from rounds import in_shuffled_rounds

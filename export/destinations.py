@@ -129,10 +129,21 @@ def _tvm(export: Export) -> Written:
     return Written(report.nbytes, facts)
 
 
+def _cuda(export: Export) -> Written:
+    from eqnet.export.tvm.cuda import ARCHITECTURES, write_cuda
+
+    architectures = export.options.get("arch") or ",".join(ARCHITECTURES)
+    report = write_cuda(export.packed, export.path, export.example, architectures.split(","), export.report)
+    return Written(report.nbytes, {"architectures": list(report.architectures), "kernels": report.kernels})
+
+
 _ROWS = (
     Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
     Destination("tvm", "one .so library for TVM's runtime", _tvm, ".so", ("kernels", "machine", "cc")),
+    Destination(
+        "cuda", "a folder of CUDA for TVM: source, cubins, and a library that launches them", _cuda, None, ("arch",)
+    ),
 )
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})

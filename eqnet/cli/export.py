@@ -40,6 +40,7 @@ from eqnet.search.cost import CostModel
 @click.option("--kernels", help="tvm: tir, code that TVM compiles, or eqnet, eqnet's own C++ kernels.")
 @click.option("--machine", help="tvm: a TVM target as JSON.  [default: the processor of this machine]")
 @click.option("--cc", help="tvm: the C++ compiler that links, such as aarch64-linux-gnu-g++.")
+@click.option("--arch", help="cuda: architectures, such as sm_80,sm_90.")
 @json_option
 def export(
     run: Path,

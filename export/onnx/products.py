@@ -20,12 +20,12 @@ def gemm(site: Site, x: ir.Value) -> ir.Value:
     weight = IntegerWeight.of(layer, FINE_ENOUGH).transposed()
     if layer.bias is None or weight.bits + layer.input_format.bits < FINE_ENOUGH:
         weight = IntegerWeight.of(layer, 0).transposed()
-        return plus_bias(site, site.op.Gemm(x, weight.write(site, 1, with_zero_point=True)))
+        return plus_bias(site, site.op.Gemm(x, weight.write(site, 1)))
     unit = (weight.scale * layer.input_scale.numpy()).astype(np.float32)
     bias = np.rint(layer.bias.numpy().astype(np.float64) / unit).astype(np.int32)
     scale = site.constant(np.broadcast_to(unit, bias.shape).copy(), "bias_scale")
     integers = site.op.DequantizeLinear(site.constant(bias, "bias"), scale, axis=0)
-    return site.op.Gemm(x, weight.write(site, 1, with_zero_point=True), integers)
+    return site.op.Gemm(x, weight.write(site, 1), integers)
 
 
 def plus_bias(site: Site, product: ir.Value) -> ir.Value:

@@ -105,13 +105,15 @@ class IntegerWeight:
         """With scales that are divided by ``by`` [rows]."""
         return replace(self, scale=(self.scale / by).astype(np.float32))
 
-    def write(self, site: Site, axis: int, *, with_zero_point: bool) -> ir.Value:
-        """The weight in floating point; ``axis`` is that of the output channels.
+    def write(self, site: Site, axis: int) -> ir.Value:
+        """The weight in floating point.
+
+        Zero points of 0 are written, too: without them ONNX Runtime's precise mode for processors that have no VNNI
+        takes no scales by channel, and MatMul does not become an integer kernel.
 
         Args:
             site: of the layer.
-            axis: of ``codes``, if there is a scale for each channel.
-            with_zero_point: whether zero points of 0 are written, too.
+            axis: of ``codes``, if there is a scale for each output channel.
         """
         op = site.op
         stored = ir.LazyTensor(
@@ -122,7 +124,7 @@ class IntegerWeight:
         if not self.fmt.symmetric:
             zeros = site.constant(tensor(_scalar(self.zero_point), self.fmt), "zero_point")
             inputs.append(self._widened(site, zeros))
-        elif with_zero_point:
+        else:
             inputs.append(site.constant(np.zeros(_scalar(self.scale).shape, np.int8), "zero_point"))
         attributes = {"axis": axis} if self.scale.size > 1 else {}
         weight: ir.Value = op.DequantizeLinear(*inputs, **attributes)
@@ -179,7 +181,7 @@ def dequantized(site: Site, arrange: Callable[[Array], Array] | None = None, axi
         scale, zero = _scalar(scale.reshape(-1)), _scalar(zero.reshape(-1))
         attributes = {"axis": axis} if scale.ndim else {}
     inputs = [site.constant(tensor(arrange(codes) if arrange else codes, fmt), "weight"), site.constant(scale, "scale")]
-    if not fmt.symmetric:
+    if not fmt.symmetric or tensor_type(fmt) is ir.DataType.INT8:  # see IntegerWeight.write
         inputs.append(site.constant(tensor(zero, fmt), "zero_point"))
     result: ir.Value = site.op.DequantizeLinear(*inputs, **attributes)
     return result

@@ -9,8 +9,8 @@ from pathlib import Path
 _TEXT = '''\
 """Runs {name} beside it; needs nothing but TVM's runtime and NumPy: pip install apache-tvm numpy.
 
-    >>> from {module} import model  # threads: the environment variable TVM_NUM_THREADS
-    >>> model({arguments})
+    from {module} import model  # threads: the environment variable TVM_NUM_THREADS
+    model({arguments})
 """
 
 import os

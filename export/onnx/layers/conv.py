@@ -35,7 +35,7 @@ def write_conv(site: Site) -> ir.Value:
         site.form = LayerForm(False, "floating point: its input is not quantized")
     else:
         integers = IntegerWeight.of(layer).shaped(shape)
-        weight = integers.write(site, 0, with_zero_point=False)
+        weight = integers.write(site, 0)
         site.form = LayerForm(True, "integers")
     inputs = [x, weight]
     if layer.bias is not None:

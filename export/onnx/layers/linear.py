@@ -28,7 +28,7 @@ def write_linear(site: Site) -> ir.Value:
     if site.rank == 2:
         return gemm(site, x)
     weight = IntegerWeight.of(layer, 0).transposed()
-    product: ir.Value = site.op.MatMul(x, weight.write(site, 1, with_zero_point=True))
+    product: ir.Value = site.op.MatMul(x, weight.write(site, 1))
     return plus_bias(site, product)
 
 

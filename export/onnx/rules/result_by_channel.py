@@ -81,7 +81,7 @@ def _rounded(site: Site, conv: ir.Node, layer: PackedLayer, seen: Range) -> ir.V
     zero = 0 if one_sided else 128
     shape = tuple(layer.shape)
     scaled = weight.shaped(shape).divided(step)
-    inputs = [conv.inputs[0], scaled.write(site, 0, with_zero_point=False)]
+    inputs = [conv.inputs[0], scaled.write(site, 0)]
     if layer.bias is not None:
         inputs.append(site.constant((layer.bias.numpy() / step).astype(np.float32), "bias"))
     y = op.op("Conv", inputs, attributes=dict(conv.attributes))

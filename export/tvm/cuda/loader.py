@@ -7,8 +7,8 @@ from collections.abc import Sequence
 _TEXT = '''\
 """Runs model.so beside it on an NVIDIA GPU; needs TVM and NumPy: pip install apache-tvm numpy.
 
-    >>> from load import model
-    >>> model({arguments})
+    from load import model
+    model({arguments})
 """
 
 from pathlib import Path
