@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+os.environ.setdefault("TVM_BIND_THREADS", "0")  # else tests that compile with TVM leave one core to all others
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")  # leaves TVM's compiler aside
+os.environ.setdefault("TVM_BIND_THREADS", "0")  # leaves this process on all of its cores
 import tvm
 from tvm.runtime.vm import VirtualMachine
 

@@ -127,6 +127,8 @@ def _use_threads(tvm: Any, count: int) -> None:
 
 def _runtime(path: Path) -> Any:
     """TVM, without its compiler unless that is there already."""
+    # Else TVM binds the thread that calls it to one core, and all that this process does from then on.
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
     before = os.environ.get("TVM_USE_RUNTIME_LIB")
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,16 @@ def test_library_runs_on_tensors_wherever_they_lie(library: Path) -> None:
     odd = torch.zeros(1 + x.numel())[1:].view_as(x).copy_(x)
     assert odd.data_ptr() % 64
     assert np.abs(runner(odd).numpy() - X @ WEIGHT).max() < ROUNDING
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell which cores may be used")
+def test_the_process_keeps_all_its_cores(library: Path) -> None:
+    code = (
+        "import os, sys, torch, eqnet.runtime; before = os.sched_getaffinity(0); "
+        "run = eqnet.runtime.open(sys.argv[1], threads=2); run(torch.zeros(3, 32)); "
+        "assert os.sched_getaffinity(0) == before"
+    )
+    subprocess.run([sys.executable, "-c", code, str(library)], check=True)
 
 
 def test_runner_says_what_it_takes_and_what_it_is(library: Path, foreign: Path) -> None:
