@@ -143,8 +143,9 @@ def session(path: Path, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    run = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run
-    return lambda x: run(None, {"x": x})
+    opened = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = opened.get_inputs()[0].name
+    return lambda x: opened.run(None, {name: x})
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
