@@ -53,3 +53,15 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
                 path.unlink(missing_ok=True)
             except OSError as e:
                 raise RunError(f"{path}: cannot be removed ({e.strerror or e})") from e
+
+
+def check_writable(path: Path) -> None:
+    """Raises RunError if a file cannot be written there: before work that takes a while."""
+    if path.is_dir():
+        raise RunError(f"{path}: is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise unwritable(path, e) from e

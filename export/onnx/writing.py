@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from eqnet.errors import RunError
 from eqnet.export.onnx.lowering import lower
 from eqnet.export.onnx.metadata import describe
 from eqnet.export.onnx.opsets import opset_for
@@ -18,7 +16,7 @@ from eqnet.export.onnx.registry import PARTS_OF_WEIGHTS
 from eqnet.export.onnx.rules import simplify
 from eqnet.export.onnx.saving import save
 from eqnet.export.onnx.translation import translate
-from eqnet.files import unwritable
+from eqnet.files import check_writable
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
 
@@ -35,7 +33,7 @@ def write(
 ) -> OnnxReport:
     """See ``eqnet.export.onnx.write_onnx``."""
     opset = opset_for(packed.layers, options.opset, options.portable)
-    _check_writable(path)
+    check_writable(path)
     model = translate(packed, example_inputs, opset)
     forms = lower(model.graph, packed.layers, options, report)
     simplify(model, packed, calibration, options, forms)
@@ -60,18 +58,6 @@ def _dynamic(graph: ir.Graph) -> tuple[str, ...]:
     """Names of the dimensions of inputs that may have any size."""
     shapes = [value.shape for value in graph.inputs if value.shape is not None]
     return tuple(dict.fromkeys(str(d.value) for shape in shapes for d in shape if isinstance(d, ir.SymbolicDim)))
-
-
-def _check_writable(path: Path) -> None:
-    """Raises RunError before any work if the folder cannot be written."""
-    if path.is_dir():
-        raise RunError(f"{path}: is a folder; give the name of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as e:
-        raise unwritable(path, e) from e
 
 
 def _stored_bytes(graph: ir.Graph, layers: Iterable[str]) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqnet.errors import RunError
 from eqnet.export.tvm.toolchain import Compiler
-from eqnet.files import unwritable, write_atomically
+from eqnet.files import write_atomically
 
 RECORD = "eqnet_record"
 """The symbol of what the library says of itself: JSON, in UTF-8, ended by a zero byte."""
@@ -79,15 +78,3 @@ def _data_object(data: Mapping[str, bytes], compiler: Compiler, folder: Path) ->
     source.write_text("\n".join(lines))
     compiler.run(["-c", source, "-o", result])
     return result
-
-
-def check_writable(path: Path) -> None:
-    """Raises RunError if a file cannot be written there: before work that takes a while."""
-    if path.is_dir():
-        raise RunError(f"{path}: is a folder; give the name of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as e:
-        raise unwritable(path, e) from e

@@ -15,13 +15,13 @@ from eqnet.export.tvm.checking import difference
 from eqnet.export.tvm.kernels.calls import LINEAR, PROGRAM
 from eqnet.export.tvm.kernels.objects import kernel_objects
 from eqnet.export.tvm.kernels.serialized import weight_bytes
-from eqnet.export.tvm.library import MODEL, RECORD, check_writable, link_library
+from eqnet.export.tvm.library import MODEL, RECORD, link_library
 from eqnet.export.tvm.loader import loader_path, loader_text
 from eqnet.export.tvm.modules import Module, make_module
 from eqnet.export.tvm.options import TvmOptions, TvmReport
 from eqnet.export.tvm.targets import input_specs, target_for
 from eqnet.export.tvm.toolchain import Compiler
-from eqnet.files import write_atomically
+from eqnet.files import check_writable, write_atomically
 from eqnet.packed.model import PackedModel
 from eqnet.tracing import ExampleInputs
 
