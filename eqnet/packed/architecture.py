@@ -14,6 +14,7 @@ from torch import nn
 
 from eqnet.errors import InputError, MissingPackageError
 from eqnet.fast_paths import without_fast_paths
+from eqnet.packed.conv1d import with_linear_layers
 from eqnet.randomness import seeded
 from eqnet.tasks.networks import NETWORKS, Network
 
@@ -81,6 +82,7 @@ def _build_transformer(config: Mapping[str, Any], path: Path) -> nn.Module:
     given = {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
     try:
         made: nn.Module = model_class(transformers.CONFIG_MAPPING[kind].from_dict(given))
+        with_linear_layers(made)
     except Exception as e:
         raise InputError(f"{path}: transformers cannot build a {name} from it ({type(e).__name__}: {e})") from e
     return made
@@ -130,10 +132,10 @@ def skeleton(config: Mapping[str, Any], path: Path, model: nn.Module | Callable[
     if isinstance(model, nn.Module):
         kept = {id(part): part for part in [*model.parameters(), *model.buffers()]}
         return without_fast_paths(copy.deepcopy(model, kept))
-    return without_fast_paths(_without_memory(lambda: _made(config, path, model)))
+    return without_fast_paths(without_memory(lambda: _made(config, path, model)))
 
 
-def _without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
     """What ``build`` makes, its parameters on the meta device; buffers are real, as some are stored nowhere."""
     with seeded(0), _empty_parameters():
         return build()
