@@ -6,16 +6,14 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 
-from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
 from eqnet.search.cost import NANOSECONDS, CostModel
 from eqnet.search.found import Found, Key
-from eqnet.search.measure import Judge
 from eqnet.search.problem import Problem
 from eqnet.search.result import (
-    Accuracy,
     Baseline,
     Cost,
     FrontPoint,
@@ -24,15 +22,16 @@ from eqnet.search.result import (
     Predictor,
     Quality,
     ReportData,
+    Scores,
     SearchResult,
     SearchSummary,
     StatedBudget,
     Uniform,
 )
+from eqnet.search.score import Score
+from eqnet.search.subject import Subject
 from eqnet.space import ElasticSpace
 from eqnet.subnet import Subnet
-from eqnet.supernet import Supernet
-from eqnet.tasks.task import Task
 
 QUALITY = "divergence"
 """What the search minimises: it ranks subnets with less noise than loss or accuracy on the same samples."""
@@ -41,11 +40,9 @@ _PACKAGES = ("deap", "eqnet", "numpy", "scipy", "torch")
 
 
 def describe(
-    supernet: Supernet,
-    task: Task,
+    subject: Subject,
     problem: Problem,
     found: Found,
-    validation: Judge,
     compared: Mapping[int, Subnet],
     seed: int,
     latency: MeasuredLatency | None = None,
@@ -54,38 +51,31 @@ def describe(
 
     This is where test data is read, each sample once.
     """
-    space = supernet.space
+    space = subject.space
     cost = _priced(problem, space)
     winner = space.subnet(found.winner)
-    test = Judge(supernet, task, task.test)
-    uniform = {
-        bits: Uniform(
-            validation=validation.accuracy(subnet),
-            test=test.accuracy(subnet),
-            cost=cost(subnet),
-        )
-        for bits, subnet in compared.items()
-    }
     additive = found.predictor.additive
     assert additive is not None, "the last round fitted it"
     predicted = float(np.exp(found.predictor.predict(np.array([found.winner]))[0]))
-    accuracy_at = _accuracy_curve(found)
+    score, score_at = subject.score, _score_curve(subject.score, found)
+    scores: dict[str, Any] = {}
+    scores[score.name] = Scores(
+        predicted=score_at(predicted),
+        validation=score.of(found.validated[found.winner]),
+        test=subject.standing(winner, "test").score,
+        fp32_validation=subject.standing(None, "validation").score,
+        fp32_test=subject.standing(None, "test").score,
+        uniform={bits: _uniform(subject, subnet, cost(subnet)) for bits, subnet in compared.items()},
+    )
     result = SearchResult(
-        task=task.name,
+        task=subject.name,
         budget=tuple(
             StatedBudget(b.text, b.metric, float(b.limit))
             for b in (*problem.budgets, *([problem.floor] if problem.floor else []))
         ),
         subnet=winner,
         cost=cost(winner),
-        accuracy=Accuracy(
-            predicted=accuracy_at(predicted),
-            validation=found.validated[found.winner].accuracy,
-            test=test.accuracy(winner),
-            fp32_validation=validation.accuracy_of(task.model),
-            fp32_test=test.accuracy_of(task.model),
-            uniform=uniform,
-        ),
+        **scores,
         quality=Quality(QUALITY, predicted, found.validated[found.winner].divergence),
         predictor=Predictor(
             found.agreement.kendall_tau,
@@ -95,14 +85,14 @@ def describe(
             len(found.measured),
             Baseline(found.baseline.kendall_tau, found.baseline.pearson, found.baseline.rmse),
         ),
-        layers=_layers(supernet, found, winner),
+        layers=_layers(space, found, winner),
         front=tuple(
             FrontPoint(
                 subnet=space.subnet(key),
                 cost=cost(key),
                 predicted=float(np.exp(value)),
-                predicted_accuracy=accuracy_at(float(np.exp(value))),
-                validation=found.validated[key].accuracy if key in found.validated else None,
+                validation=score.of(found.validated[key]) if key in found.validated else None,
+                **{f"predicted_{score.name}": score_at(float(np.exp(value)))},
             )
             for key, value in found.front
         ),
@@ -120,7 +110,7 @@ def describe(
         result=result,
         metric=problem.metric,
         measured=[
-            (float(value), measured.divergence, measured.accuracy)
+            (float(value), measured.divergence, score.of(measured))
             for key, measured in found.measured.items()
             if (value := getattr(cost(key), problem.metric)) is not None
         ],
@@ -144,39 +134,27 @@ def _priced(problem: Problem, space: ElasticSpace) -> Callable[[Subnet | Key], C
     return cost
 
 
-def uniform_subnets(problem: Problem) -> dict[int, Subnet]:
-    """The network with one width throughout, for each width that the space has.
-
-    Weights are symmetric and per channel, inputs asymmetric. Inputs have the same width as the weights if a budget
-    bounds them, and the widest otherwise, as the search itself then leaves them.
-    """
-    bounded = {b.metric for b in problem.budgets} & {"activation_bits", "bops"}
-    subnets: dict[int, Subnet] = {}
-    for bits in range(MIN_BITS, MAX_BITS + 1):
-        wanted = LayerFormat(Format(bits, True, Granularity.CHANNEL), Format(bits if bounded else MAX_BITS, False))
-        subnet = problem.space.nearest(wanted)
-        free = [tied for tied in problem.space.sets if not tied.edge]
-        if all(subnet[tied.name].weight.bits == bits for tied in free):
-            subnets[bits] = subnet
-    return subnets
+def _uniform(subject: Subject, subnet: Subnet, cost: Cost) -> Uniform:
+    validation = subject.standing(subnet, "validation")
+    return Uniform(validation.score, subject.standing(subnet, "test").score, cost, validation.divergence)
 
 
-def _accuracy_curve(found: Found) -> Callable[[float], float]:
-    """From a divergence to the accuracy that goes with it: a falling curve through the measured subnets.
+def _score_curve(score: Score, found: Found) -> Callable[[float], float]:
+    """From a divergence to the score that goes with it: a curve through the measured subnets that never turns.
 
     It is fitted by isotonic regression.
     """
     from sklearn.isotonic import IsotonicRegression
 
     measured = list(found.measured.values())
-    curve = IsotonicRegression(increasing=False, out_of_bounds="clip")
-    curve.fit([m.divergence for m in measured], [m.accuracy for m in measured])
+    curve = IsotonicRegression(increasing=score.rises, out_of_bounds="clip")
+    curve.fit([m.divergence for m in measured], [score.of(m) for m in measured])
     return lambda divergence: float(curve.predict([divergence])[0])
 
 
-def _layers(supernet: Supernet, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:
-    sizes = CostModel(supernet.space).layer_bytes(winner)
-    sensitivity = _sensitivity(supernet, found)
+def _layers(space: ElasticSpace, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:
+    sizes = CostModel(space).layer_bytes(winner)
+    sensitivity = _sensitivity(space, found)
     return tuple(
         LayerResult(
             name=layer.name,
@@ -187,17 +165,17 @@ def _layers(supernet: Supernet, found: Found, winner: Subnet) -> tuple[LayerResu
             bytes=sizes[layer.name],
             sensitivity=sensitivity[tied.name],
         )
-        for tied in supernet.space.sets
+        for tied in space.sets
         for layer in tied.layers
     )
 
 
-def _sensitivity(supernet: Supernet, found: Found) -> dict[str, Mapping[int, float]]:
+def _sensitivity(space: ElasticSpace, found: Found) -> dict[str, Mapping[int, float]]:
     """By tied set and width of its weights, the divergence that the additive model blames on them, in nats."""
     additive = found.predictor.additive
     assert additive is not None, "the last round fitted it"
     result: dict[str, Mapping[int, float]] = {}
-    for tied, table in zip(supernet.space.sets, additive.weight_tables, strict=True):
+    for tied, table in zip(space.sets, additive.weight_tables, strict=True):
         widths = np.array([choice.weight.bits for choice in tied.choices])
         result[tied.name] = {int(bits): float(table[widths == bits].min()) for bits in np.unique(widths)}
     return result

@@ -10,12 +10,13 @@
                 latency is there only if a budget bounds it: in seconds, predicted
     accuracy    {predicted, validation, test, fp32_validation, fp32_test,
                  uniform: {"2": {validation, test, cost: {...}}, ... "8"}}
+    perplexity  the same for a language model, which has no accuracy; its uniform networks have a divergence, too
     quality     {name, predicted, measured}: what the search minimises, of the winner
     predictor   {kendall_tau, pearson, rmse, held_out, measured, baseline: {kendall_tau, pearson, rmse}}
     layers      [{name, kind, weights, weight_format, activation_format, bytes,
                   sensitivity: {"2": ..., ... "8": ...}}, ...], in the order in which they run
     front       [{subnet, cost, predicted, predicted_accuracy, validation}, ...]: the Pareto front; validation is null
-                if not measured
+                if not measured; of a language model, predicted_perplexity
     search      {generations, exact_optimum, best, rounds}
     latency     {predicted, measured, low, high, machine}: of the winner, in seconds; there only if a budget bounds it
     seed        of everything that was drawn
@@ -103,21 +104,29 @@ class MeasuredLatency:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Accuracy and cost of the network whose every layer has the same width; ``test`` is None if not measured."""
+    """Score and cost of the network whose every layer has the same width.
+
+    Attributes:
+        validation: its score.
+        test: None if not measured.
+        cost: what it costs.
+        divergence: on validation data, in nats; None if not measured.
+    """
 
     validation: float
     test: float | None
     cost: Cost
+    divergence: float | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Accuracies of the winner and of what it is compared with, as fractions.
+class Scores:
+    """Scores of the winner and of what it is compared with: accuracies as fractions, or perplexities.
 
     Attributes:
         predicted: from the predicted quality, before it was measured; None if nothing tells.
         validation: on the data that the search saw.
-        test: on data that it did not see; None if the task has none.
+        test: on data that it did not see; None if there is none.
         fp32_validation, fp32_test: of the model that was given.
         uniform: by width, of the networks with one width throughout.
     """
@@ -197,15 +206,24 @@ class FrontPoint:
 
     Attributes:
         predicted: its quality.
-        predicted_accuracy: what such a quality goes with.
-        validation: its accuracy on all validation data, if it was measured.
+        predicted_accuracy, predicted_perplexity: what such a quality goes with; the one that the result has.
+        validation: its score on all validation data, if it was measured.
     """
 
     subnet: Subnet
     cost: Cost
     predicted: float
-    predicted_accuracy: float
+    predicted_accuracy: float | None = field(default=None, metadata=LEFT_OUT)
     validation: float | None = None
+    predicted_perplexity: float | None = field(default=None, metadata=LEFT_OUT)
+
+    @property
+    def predicted_score(self) -> float:
+        """The accuracy or the perplexity."""
+        found = self.predicted_perplexity if self.predicted_accuracy is None else self.predicted_accuracy
+        if found is None:
+            raise InputError("a point of the front has neither 'predicted_accuracy' nor 'predicted_perplexity'")
+        return found
 
 
 @dataclass(frozen=True)
@@ -227,14 +245,19 @@ class SearchSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """All that ``result.json`` holds; the attributes are its keys."""
+    """All that ``result.json`` holds; the attributes are its keys.
+
+    Raises:
+        InputError: it has no scores, or those of two kinds.
+    """
 
     schema: int = SCHEMA
     task: str
     budget: tuple[StatedBudget, ...]
     subnet: Subnet
     cost: Cost
-    accuracy: Accuracy
+    accuracy: Scores | None = field(default=None, metadata=LEFT_OUT)
+    perplexity: Scores | None = field(default=None, metadata=LEFT_OUT)
     quality: Quality
     predictor: Predictor
     layers: tuple[LayerResult, ...]
@@ -243,6 +266,23 @@ class SearchResult:
     latency: MeasuredLatency | None = field(default=None, metadata=LEFT_OUT)
     seed: int
     versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.accuracy is None and self.perplexity is None:
+            raise InputError("key 'accuracy' is missing")
+        if self.accuracy is not None and self.perplexity is not None:
+            raise InputError("key 'perplexity': a result has this or 'accuracy', not both")
+
+    @property
+    def score(self) -> str:
+        """What the networks are presented by: ``accuracy`` or ``perplexity``."""
+        return "perplexity" if self.accuracy is None else "accuracy"
+
+    @property
+    def scores(self) -> Scores:
+        """The accuracies, or the perplexities."""
+        found: Scores = getattr(self, self.score)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON values, keys in their fixed order.
@@ -311,7 +351,7 @@ class ReportData:
     Attributes:
         result: of the search.
         metric: the attribute of ``Cost`` on the x axis of the Pareto front.
-        measured: (cost in ``metric``, quality, validation accuracy) of each measured subnet.
+        measured: (cost in ``metric``, quality, validation score) of each measured subnet.
         held_out_predicted, held_out_measured: of the same held-out subnets, in the unit of the predictor.
         held_out_unit: that unit, e.g. ``ln divergence``; the quality's name if empty.
         convergence: for each round, the best predicted quality after each generation.

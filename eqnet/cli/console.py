@@ -87,3 +87,7 @@ def percent(share: float) -> str:
 
 def kilobytes(size: int) -> str:
     return f"{size / 1000:,.1f} kB"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.2f} MB"

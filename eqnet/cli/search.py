@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from eqnet.cli.console import json_option, kilobytes, percent, print_json, print_table, progress
+from eqnet.cli.console import json_option, kilobytes, megabytes, print_json, print_table, progress
 from eqnet.cli.engines import ENGINES
 from eqnet.cli.options import run_options
 from eqnet.cli.session import accelerator_for, opened
@@ -22,7 +22,8 @@ from eqnet.search.latency.engines import bounds_latency, check_engine
 from eqnet.search.latency.meter import LatencyMeter
 from eqnet.search.problem import Problem
 from eqnet.search.report import write_report
-from eqnet.search.result import SearchResult
+from eqnet.search.report.scores import SCORE_TEXTS
+from eqnet.search.result import Cost, SearchResult
 
 PARETO_POINTS = 12
 
@@ -115,27 +116,26 @@ def search(
 
 def print_summary(result: SearchResult) -> None:
     """The winner beside fp32 and the uniform networks, and how far predictions can be trusted."""
-    accuracy = result.accuracy
+    scores, score = result.scores, SCORE_TEXTS[result.score]
 
-    def row(name: str, bits: str, size: str, validation: float, test: float | None) -> list[str]:
-        return [name, bits, size, percent(validation), percent(test) if test is not None else "–"]
+    def row(name: str, cost: Cost, divergence: float | None, validation: float, test: float | None) -> list[str]:
+        shown = [score.precise(validation), score.precise(test) if test is not None else "–"]
+        if not score.with_divergence:
+            return [name, f"{cost.code_bits:.3f}", kilobytes(cost.bytes), *shown]
+        return [name, f"{cost.bpw:.3f}", megabytes(cost.bytes), _nats(divergence), *shown]
 
-    rows = [
-        row(
-            "this network",
-            f"{result.cost.code_bits:.3f}",
-            kilobytes(result.cost.bytes),
-            accuracy.validation,
-            accuracy.test,
-        )
-    ]
+    rows = [row("this network", result.cost, result.quality.measured, scores.validation, scores.test)]
     rows += [
-        row(f"uniform {bits} bits", f"{u.cost.code_bits:.3f}", kilobytes(u.cost.bytes), u.validation, u.test)
-        for bits, u in accuracy.uniform.items()
+        row(f"uniform {bits} bits", u.cost, u.divergence, u.validation, u.test) for bits, u in scores.uniform.items()
     ]
-    rows.append(row("fp32", "32", "", accuracy.fp32_validation, accuracy.fp32_test))
+    empty = ["", "0"] if score.with_divergence else [""]
+    reference = [score.precise(scores.fp32_validation)]
+    reference.append(score.precise(scores.fp32_test) if scores.fp32_test is not None else "–")
+    rows.append(["fp32", "32", *empty, *reference])
     wanted = " and ".join(budget.text for budget in result.budget) or "the Pareto front"
-    print_table(f"{result.task}: {wanted}", ["network", "code bits", "size", "validation", "test"], rows)
+    columns = ["stored bits", "size", "divergence"] if score.with_divergence else ["code bits", "size"]
+    kinds = [f"{score.name}, {part}" if score.with_divergence else part for part in ("validation", "test")]
+    print_table(f"{result.task}: {wanted}", ["network", *columns, *kinds], rows)
     predictor = result.predictor
     click.echo(
         f"Predictor on {predictor.held_out} held-out networks: Kendall τ {predictor.kendall_tau:.3f}, "
@@ -150,6 +150,10 @@ def print_summary(result: SearchResult) -> None:
             f"{microseconds(latency.low)} to {microseconds(latency.high)}; {microseconds(latency.predicted)} "
             f"predicted; the budget is {asked.text}\nMeasured on {latency.machine}"
         )
+
+
+def _nats(divergence: float | None) -> str:
+    return f"{divergence:.5f}" if divergence is not None else "–"
 
 
 def microseconds(seconds: float) -> str:

@@ -92,6 +92,6 @@ def _judged(folder: Path, subnet: Subnet) -> tuple[dict[str, float], tuple[str, 
     result = SearchResult.load(path)
     if result.subnet != subnet:
         return {}, ()
-    measured = {"test": result.accuracy.test, "validation": result.accuracy.validation}
+    measured = {"test": result.scores.test, "validation": result.scores.validation}
     accuracy = {part: value for part, value in measured.items() if value is not None}
     return accuracy, tuple(budget.text for budget in result.budget)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from eqnet.search.report.figures import FIGURES
 from eqnet.search.report.figures.sizes import sizes_of
-from eqnet.search.report.units import ABSENT, METRICS, duration, percent, points, prefixed, shown, small
-from eqnet.search.result import ReportData, SearchResult
+from eqnet.search.report.scores import SCORE_TEXTS
+from eqnet.search.report.units import ABSENT, METRICS, duration, percent, prefixed, shown, small
+from eqnet.search.result import Cost, ReportData, SearchResult
 
 
 class Card(NamedTuple):
@@ -34,24 +35,17 @@ def render(data: ReportData, svgs: Mapping[str, str]) -> str:
         cards=cards(data),
         budgets=budgets(result),
         figures=[(kind, Markup(svgs[kind.name])) for kind in FIGURES if kind.name in svgs],
+        columns=network_columns(result),
         uniform=[
             (
                 f"uniform {bits}",
-                METRICS["code_bits"].text(network.cost.code_bits),
-                METRICS["bytes"].text(network.cost.bytes),
-                METRICS["bops"].text(network.cost.bops),
-                percent(network.validation),
-                percent(network.test),
+                *network_row(result, network.cost, network.validation, network.test, network.divergence),
             )
-            for bits, network in sorted(result.accuracy.uniform.items())
+            for bits, network in sorted(result.scores.uniform.items())
         ],
         this_network=(
             "this network",
-            METRICS["code_bits"].text(result.cost.code_bits),
-            METRICS["bytes"].text(result.cost.bytes),
-            METRICS["bops"].text(result.cost.bops),
-            percent(result.accuracy.validation),
-            percent(result.accuracy.test),
+            *network_row(result, result.cost, result.scores.validation, result.scores.test, result.quality.measured),
         ),
         quality=result.quality.name,
         layers=[
@@ -74,22 +68,45 @@ def render(data: ReportData, svgs: Mapping[str, str]) -> str:
     )
 
 
+def network_columns(result: SearchResult) -> list[str]:
+    """What ``network_row`` tells of a network."""
+    last = ["Divergence"] if SCORE_TEXTS[result.score].with_divergence else []
+    bits = "Stored bits per weight" if last else "Code bits"
+    operations = [] if last else ["Bit operations"]
+    return [bits, "Size", *operations, "Validation", "Test", *last]
+
+
+def network_row(
+    result: SearchResult, cost: Cost, validation: float, test: float | None, divergence: float | None
+) -> list[str]:
+    """One network of the table that compares them."""
+    score = SCORE_TEXTS[result.score]
+    size, scores = METRICS["bytes"].text(cost.bytes), [score.text(validation), score.text(test)]
+    if score.with_divergence:
+        return [METRICS["bpw"].text(cost.bpw), size, *scores, small(divergence)]
+    return [METRICS["code_bits"].text(cost.code_bits), size, METRICS["bops"].text(cost.bops), *scores]
+
+
 def headline(result: SearchResult) -> str:
     """E.g. ``4.00 code bits, 31.2 kB, 96.4 % on test; fp32 97.2 %``; on validation where there is no test."""
-    accuracy, cost = result.accuracy, result.cost
+    scores, cost, score = result.scores, result.cost, SCORE_TEXTS[result.score]
     on, reached, reference = (
-        ("validation", accuracy.validation, accuracy.fp32_validation)
-        if accuracy.test is None
-        else ("test", accuracy.test, accuracy.fp32_test)
+        ("validation", scores.validation, scores.fp32_validation)
+        if scores.test is None
+        else ("test", scores.test, scores.fp32_test)
     )
-    text = f"{cost.code_bits:.2f} code bits, {METRICS['bytes'].text(cost.bytes)}, {percent(reached)} on {on}"
-    return text if reference is None else f"{text}; fp32 {percent(reference)}"
+    size = METRICS["bytes"].text(cost.bytes)
+    bits = METRICS["bpw"].text(cost.bpw) if score.with_divergence else f"{cost.code_bits:.2f} code bits"
+    named = f"{score.name} {score.text(reached)}" if score.with_divergence else score.text(reached)
+    text = f"{bits}, {size}, {named} on {on}"
+    return text if reference is None else f"{text}; fp32 {score.text(reference)}"
 
 
 def cards(data: ReportData) -> list[Card]:
     """The winner at a glance."""
     result = data.result
-    cost, accuracy, predictor = result.cost, result.accuracy, result.predictor
+    cost, scores, predictor = result.cost, result.scores, result.predictor
+    score = SCORE_TEXTS[result.score]
     float_size = next((size.total for size in sizes_of(data) if size.label == "fp32"), 0)
     found = [
         Card("Code bits", f"{cost.code_bits:.2f}", f"{cost.bpw:.2f} bits per weight with scales and zero points"),
@@ -103,39 +120,48 @@ def cards(data: ReportData) -> list[Card]:
         seconds = METRICS["latency"].text
         low, high = seconds(result.latency.low), seconds(result.latency.high)
         found.append(Card("Latency", seconds(result.latency.measured), f"half of the calls: {low} to {high}"))
-    if accuracy.test is not None:
-        note = f"{points(accuracy.test, accuracy.fp32_test)} to fp32" if accuracy.fp32_test is not None else ""
-        found.append(Card("Test accuracy", percent(accuracy.test), note))
+    if scores.test is not None:
+        note = f"{score.difference(scores.test, scores.fp32_test)} to fp32" if scores.fp32_test is not None else ""
+        found.append(Card(f"Test {score.name}", score.text(scores.test), note))
     found.append(
         Card(
-            "Validation accuracy",
-            percent(accuracy.validation),
-            f"{points(accuracy.validation, accuracy.fp32_validation)} to fp32",
+            f"Validation {score.name}",
+            score.text(scores.validation),
+            f"{score.difference(scores.validation, scores.fp32_validation)} to fp32",
         )
     )
-    if accuracy.uniform:
-        bits = min(accuracy.uniform, key=lambda b: (abs(accuracy.uniform[b].cost.code_bits - cost.code_bits), b))
-        nearest = accuracy.uniform[bits]
-        on_test = accuracy.test is not None and nearest.test is not None
-        gain = points(accuracy.test, nearest.test) if on_test else points(accuracy.validation, nearest.validation)
+    if score.with_divergence:
+        found.append(Card("Divergence", f"{small(result.quality.measured)} nats", "from the float model, each token"))
+    if scores.uniform:
+        bits = min(scores.uniform, key=lambda b: (abs(scores.uniform[b].cost.code_bits - cost.code_bits), b))
+        nearest = scores.uniform[bits]
+        on_test = scores.test is not None and nearest.test is not None
+        gain = (
+            score.difference(scores.test, nearest.test)
+            if on_test
+            else score.difference(scores.validation, nearest.validation)
+        )
         where = "test" if on_test else "validation"
         found.append(
             Card(f"Against uniform {bits}", gain, f"on {where}; it takes {METRICS['bytes'].text(nearest.cost.bytes)}")
         )
     activation = cost.activation_bits
-    found += [
-        Card(
-            "Activation bits",
-            "float" if activation is None else f"{activation:.2f}",
-            "weight-only" if activation is None else "mean over the quantized inputs",
-        ),
-        Card("Bit operations", prefixed(cost.bops, "BOP"), "per sample"),
+    if not score.with_divergence:
+        found += [
+            Card(
+                "Activation bits",
+                "float" if activation is None else f"{activation:.2f}",
+                "weight-only" if activation is None else "mean over the quantized inputs",
+            ),
+            Card("Bit operations", prefixed(cost.bops, "BOP"), "per sample"),
+        ]
+    found.append(
         Card(
             "Predictor",
             f"τ {predictor.kendall_tau:.2f}",
             f"on {predictor.held_out} held-out subnets; linear model {predictor.baseline.kendall_tau:.2f}",
-        ),
-    ]
+        )
+    )
     return found
 
 
@@ -152,7 +178,7 @@ def budgets(result: SearchResult) -> list[tuple[str, str, str, str]]:
             rows.append((budget.text, metric.label, f"at most {limit}", value))
         elif budget.metric == "accuracy":
             floor = f"at least {percent(budget.limit)}"
-            rows.append((budget.text, "Validation accuracy", floor, percent(result.accuracy.validation)))
+            rows.append((budget.text, "Validation accuracy", floor, percent(result.scores.validation)))
         else:
             rows.append((budget.text, budget.metric, f"at most {budget.limit:g}", ABSENT))
     return rows
@@ -162,6 +188,7 @@ def search_rows(result: SearchResult) -> list[tuple[str, Any]]:
     """How the search and its predictor did."""
     search, predictor, quality = result.search, result.predictor, result.quality
     baseline, latency, seconds = predictor.baseline, result.latency, METRICS["latency"].text
+    score = SCORE_TEXTS[result.score]
     timed = (
         [
             ("Latency of this network, predicted", seconds(latency.predicted)),
@@ -183,7 +210,7 @@ def search_rows(result: SearchResult) -> list[tuple[str, Any]]:
         ("Exact optimum of the additive model, predicted", small(search.exact_optimum)),
         (f"{quality.name.capitalize()} of this network, predicted", small(quality.predicted)),
         (f"{quality.name.capitalize()} of this network, measured", small(quality.measured)),
-        ("Validation accuracy, predicted", percent(result.accuracy.predicted)),
-        ("Validation accuracy, measured", percent(result.accuracy.validation)),
+        (f"Validation {score.name}, predicted", score.text(result.scores.predicted)),
+        (f"Validation {score.name}, measured", score.text(result.scores.validation)),
         *timed,
     ]

@@ -9,7 +9,6 @@ import numpy as np
 
 from eqnet.formats import Format, Granularity, LayerFormat
 from eqnet.search.result import (
-    Accuracy,
     Baseline,
     Cost,
     FrontPoint,
@@ -17,6 +16,7 @@ from eqnet.search.result import (
     Predictor,
     Quality,
     ReportData,
+    Scores,
     SearchResult,
     SearchSummary,
     StatedBudget,
@@ -42,9 +42,10 @@ def make_report_data(
     names: Sequence[str] | None = None,
     weight_only: bool = False,
     sensitive: bool = True,
+    perplexity: bool = False,
     seed: int = 0,
 ) -> ReportData:
-    """A report's data; more layers, other names, no activation formats or no sensitivities on request."""
+    """A report's data; more layers, other names, no activation formats, no sensitivities or perplexities on request."""
     rng = np.random.default_rng(seed)
     names = list(names) if names is not None else names_of(layers)
     weights = np.round(10 ** rng.uniform(3, 5, len(names))).astype(int)
@@ -53,7 +54,9 @@ def make_report_data(
     def divergence(bits: np.ndarray) -> float:
         return float(np.sum(scale * 4.0 ** (2 - bits.astype(float))))
 
-    def accuracy(bits: np.ndarray) -> float:
+    def score(bits: np.ndarray) -> float:
+        if perplexity:
+            return round(12 * math.exp(divergence(bits)), 3)
         return round(0.972 - 0.9 * (1 - math.exp(-0.35 * divergence(bits))), 4)
 
     def formats(bits: np.ndarray) -> dict[str, LayerFormat]:
@@ -99,27 +102,34 @@ def make_report_data(
     held_out = np.log([divergence(b) for b in drawn[:40]])
     optimum = float(np.log(divergence(best))) - 0.02
     chosen = formats(best)
-    measured = accuracy(best)
+    measured = score(best)
+    kind = "perplexity" if perplexity else "accuracy"
+    scores = Scores(
+        predicted=None,
+        validation=measured,
+        test=round(measured * 0.996, 4),
+        fp32_validation=12.0 if perplexity else 0.975,
+        fp32_test=12.1 if perplexity else 0.972,
+        uniform={
+            b: Uniform(
+                score(same),
+                score(same) * 0.997,
+                cost(same),
+                divergence(same) if perplexity else None,
+            )
+            for b in range(2, 9)
+            for same in [np.full(len(names), b)]
+        },
+    )
+    bounds = [StatedBudget("4.5bit", "code_bits", 4.5)]
+    if not perplexity:
+        bounds.append(StatedBudget("90%acc", "accuracy", 0.9))
     result = SearchResult(
         task="digits",
-        budget=(StatedBudget("4.5bit", "code_bits", 4.5), StatedBudget("90%acc", "accuracy", 0.9)),
+        budget=tuple(bounds),
         subnet=Subnet(chosen),
         cost=cost(best),
-        accuracy=Accuracy(
-            predicted=None,
-            validation=measured,
-            test=round(measured - 0.004, 4),
-            fp32_validation=0.975,
-            fp32_test=0.972,
-            uniform={
-                b: Uniform(
-                    accuracy(np.full(len(names), b)),
-                    accuracy(np.full(len(names), b)) - 0.003,
-                    cost(np.full(len(names), b)),
-                )
-                for b in range(2, 9)
-            },
-        ),
+        **{kind: scores},
         quality=Quality("divergence", predicted=divergence(best) * 1.03, measured=divergence(best)),
         predictor=Predictor(0.873, 0.981, 0.142, 40, 150, Baseline(0.71, 0.9, 0.35)),
         layers=tuple(
@@ -135,7 +145,13 @@ def make_report_data(
             for i, name in enumerate(names)
         ),
         front=tuple(
-            FrontPoint(Subnet(formats(b)), cost(b), divergence(b), accuracy(b), accuracy(b) if i != 1 else None)
+            FrontPoint(
+                Subnet(formats(b)),
+                cost(b),
+                divergence(b),
+                validation=score(b) if i != 1 else None,
+                **{f"predicted_{kind}": score(b)},
+            )
             for i, b in enumerate(front)
         ),
         search=SearchSummary(generations=300, exact_optimum=optimum, best=optimum - 0.03, rounds=3),
@@ -145,7 +161,7 @@ def make_report_data(
     return ReportData(
         result=result,
         metric="code_bits",
-        measured=[(cost(b).code_bits, divergence(b), accuracy(b)) for b in drawn],
+        measured=[(cost(b).code_bits, divergence(b), score(b)) for b in drawn],
         held_out_predicted=held_out + rng.normal(0, 0.14, len(held_out)),
         held_out_measured=held_out,
         held_out_unit="ln divergence",

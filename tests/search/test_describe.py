@@ -10,11 +10,11 @@ import pytest
 from eqnet import Format, Granularity, Supernet, Task
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
-from eqnet.search.describe import uniform_subnets
 from eqnet.search.driver import Settings, search
 from eqnet.search.measure import Judge
 from eqnet.search.problem import Problem
 from eqnet.search.result import ReportData
+from eqnet.search.supernets import uniform_subnets
 from eqnet.space import Layer
 from tests.search.small import space
 

@@ -18,8 +18,8 @@ import pytest
 from eqnet.errors import EqnetError, InputError
 from eqnet.formats import MAX_BITS, MIN_BITS
 from eqnet.search.report import write_report
-from eqnet.search.report.figures import FIGURES
 from eqnet.search.report.figures.bits import draw_bits
+from eqnet.search.report.figures.blocks import draw_blocks
 from eqnet.search.report.figures.front import draw_front
 from eqnet.search.report.figures.sensitivity import draw_sensitivity
 from eqnet.search.report.figures.sizes import sizes_of
@@ -68,6 +68,10 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+OF_A_TASK = {"front", "bits", "sensitivity", "predictor", "convergence", "sizes"}
+"""Figures of a small network that is judged by its accuracy."""
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -81,7 +85,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_and_every_figure_are_written(five: Path) -> None:
-    expected = {"report.html"} | {f"figures/{k.name}.{e}" for k in FIGURES for e in ("png", "svg")}
+    expected = {"report.html"} | {f"figures/{name}.{e}" for name in OF_A_TASK for e in ("png", "svg")}
     written = files_of(five)
     assert set(written) == expected
     assert all(data.startswith(b"\x89PNG") for name, data in written.items() if name.endswith(".png"))
@@ -96,7 +100,7 @@ def test_the_page_says_what_was_found(five: Path) -> None:
     words = " ".join(page.words)
     assert headline(data.result) in words
     assert data.command in words
-    assert page.tags["svg"] == len(FIGURES)
+    assert page.tags["svg"] == len(OF_A_TASK)
     for layer in data.result.layers:
         assert layer.name in words
         assert str(layer.weight_format) in words
@@ -293,3 +297,52 @@ def test_columns_are_cut_into_even_rows(count: int, expected: list[int]) -> None
 )
 def test_numbers_and_names_as_people_read_them(text: str | list[str], expected: str | list[str]) -> None:
     assert (text.replace("\N{NO-BREAK SPACE}", " ") if isinstance(text, str) else text) == expected
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on a language model of 12 blocks."""
+    folder = tmp_path_factory.mktemp("language")
+    write_report(make_report_data(48, weight_only=True, perplexity=True), folder)
+    return folder
+
+
+def test_a_language_model_is_shown_by_divergence_perplexity_and_block(language: Path) -> None:
+    drawn = {Path(name).stem for name in files_of(language)} - {"report"}
+    assert drawn == {"divergence", "blocks", "sensitivity", "predictor", "convergence", "sizes"}
+    words = " ".join(Page((language / "report.html").read_text()).words)
+    result = make_report_data(48, weight_only=True, perplexity=True).result
+    for text in (
+        "perplexity 1",
+        "Stored bits per weight",
+        "Divergence",
+        "nats",
+        f"{result.scores.uniform[2].validation:.2f}",
+    ):
+        assert text in words
+    for text in ("ccuracy", "Bit operations"):
+        assert text not in words
+
+
+def test_blocks_are_in_one_map_and_what_is_outside_is_named() -> None:
+    names = ["model.embed", *(f"model.layers.{i}.{part}" for i in range(6) for part in ("attn.q", "mlp.up")), "head"]
+    data = make_report_data(names=names, weight_only=True, perplexity=True)
+    figure = draw_blocks(data)
+    assert figure is not None
+    cells, means = figure.axes
+    assert [label.get_text() for label in cells.get_yticklabels()] == ["attn.q", "mlp.up"]
+    bits = {layer.name: layer.weight_format.bits for layer in data.result.layers}
+    shown = {(text.get_position(), text.get_text()) for text in cells.texts}
+    assert shown == {
+        ((i, y), str(bits[f"model.layers.{i}.{part}"])) for i in range(6) for y, part in enumerate(("attn.q", "mlp.up"))
+    }
+    assert cells.get_title(loc="left") == f"model.embed: {bits['model.embed']} bits, head: {bits['head']} bits"
+    weights = {layer.name: layer.weights for layer in data.result.layers}
+    pairs = [[f"model.layers.{i}.attn.q", f"model.layers.{i}.mlp.up"] for i in range(6)]
+    heights = [sum(bits[n] * weights[n] for n in pair) / sum(weights[n] for n in pair) for pair in pairs]
+    assert [bar.get_height() for bar in means.patches] == pytest.approx(heights)
+
+
+def test_few_blocks_are_no_map() -> None:
+    assert draw_blocks(make_report_data(8)) is None
+    assert draw_blocks(make_report_data(12)) is None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eqnet.search.report.figures.bits import draw_bits
+from eqnet.search.report.figures.blocks import draw_blocks
 from eqnet.search.report.figures.convergence import draw_convergence
+from eqnet.search.report.figures.divergence import draw_divergence
 from eqnet.search.report.figures.front import draw_front
 from eqnet.search.report.figures.predictor import draw_predictor
 from eqnet.search.report.figures.sensitivity import draw_sensitivity
@@ -45,6 +47,20 @@ FIGURES = (
         "Accuracy against cost",
         "Validation accuracy of measured subnets. Triangles at the lower edge mark networks that lie below it.",
         draw_front,
+    ),
+    FigureKind(
+        "divergence",
+        "Divergence against cost",
+        "Divergence of measured subnets from the model in floating point, in nats a token (logarithmic); lower is "
+        "better.",
+        draw_divergence,
+    ),
+    FigureKind(
+        "blocks",
+        "Where the bits went",
+        "Width of the codes of each layer's weight, by block and by place in the block; below, the mean over the "
+        "weights of each block.",
+        draw_blocks,
     ),
     FigureKind(
         "bits",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from eqnet.formats import Format
 from eqnet.search.report import style
+from eqnet.search.report.figures.blocks import by_block
 from eqnet.search.report.units import shortened
 from eqnet.search.result import LayerResult, ReportData
 
@@ -21,9 +22,14 @@ _INCHES = 7.6
 """Of the columns; the rest of the width is labels."""
 
 
-def draw_bits(data: ReportData) -> Figure:
-    """One column a layer, one row for weights and one for activations."""
+def draw_bits(data: ReportData) -> Figure | None:
+    """One column a layer, one row for weights and one for activations.
+
+    None where there are no activation formats and ``draw_blocks`` shows the weights.
+    """
     layers = data.result.layers
+    if by_block(layers) and all(layer.activation_format is None for layer in layers):
+        return None
     ranges = style.bands(len(layers), _COLUMNS)
     names = shortened([layer.name for layer in layers], _NAME)
     letters = max(map(len, names))

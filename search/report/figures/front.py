@@ -20,19 +20,21 @@ _ROOM = 0.06
 """Part of the y range that stays free above and below."""
 
 
-def draw_front(data: ReportData) -> Figure:
+def draw_front(data: ReportData) -> Figure | None:
     """x: the budget's metric; y: validation accuracy in percent."""
     result, metric = data.result, METRICS[data.metric]
     accuracy = result.accuracy
+    if accuracy is None:
+        return None
 
     def cost(of: Cost) -> float:
         value = getattr(of, data.metric)
         return float("nan") if value is None else float(value)
 
     cloud = np.array([(x, y) for x, _, y in data.measured], dtype=float).reshape(-1, 2)
-    expected = sorted((cost(p.cost), p.predicted_accuracy) for p in result.front)
+    expected = sorted((cost(p.cost), p.predicted_score) for p in result.front)
     front = sorted((cost(p.cost), p.validation) for p in result.front if p.validation is not None)
-    uniform = {bits: (cost(u.cost), u.validation) for bits, u in sorted(result.accuracy.uniform.items())}
+    uniform = {bits: (cost(u.cost), u.validation) for bits, u in sorted(accuracy.uniform.items())}
     winner = (cost(result.cost), accuracy.validation)
     limits = [b.limit for b in result.budget if b.metric == data.metric]
     floors = [b.limit for b in result.budget if b.metric == "accuracy"]

@@ -21,7 +21,7 @@ def sizes_of(data: ReportData) -> list[Size]:
     rest = max(result.cost.bytes - sum(layer.bytes for layer in stored), 0)
     codes = sum(layer.weights * layer.weight_format.bits // 8 for layer in stored)
     weights = 4 * sum(layer.weights for layer in stored)
-    uniform = result.accuracy.uniform
+    uniform = result.scores.uniform
     return [
         Size("fp32", weights + rest, weights),
         *(Size(f"uniform {bits}", uniform[bits].cost.bytes) for bits in (8, 4) if bits in uniform),
