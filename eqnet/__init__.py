@@ -1,12 +1,15 @@
 """Elastic quantization: every quantized model its users need, out of one trained PyTorch model.
 
-Names are imported when they are first used, so that ``import eqnet`` costs nothing.
+Names are imported when they are first used, so that ``import eqnet`` costs nothing. It makes transformers load eqnet's
+artifacts (see ``eqnet.lm.hook``).
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from eqnet.lm.hook import register_with_transformers
 
 if TYPE_CHECKING:
     from eqnet.choices import Choices as Choices
@@ -88,6 +91,8 @@ __all__ = [
     "pack",
     "train",
 ]
+
+register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from eqnet.errors import InputError
 from eqnet.lm.opening import causal_class, read_config, transformers_of
 from eqnet.lm.weights import GgufWeights, SafetensorsWeights
 from eqnet.packed.architecture import without_memory
-from eqnet.packed.conv1d import FLAG, conv1d_layers, with_linear_layers
+from eqnet.packed.plain_layers import FLAG, conv1d_layers, with_plain_layers
 
 COMPANIONS = (
     "tokenizer.json",
@@ -52,8 +52,8 @@ class Weights(Protocol):
     files: list[Path]
     keys: frozenset[str]
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Of one tensor."""
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Of one tensor; None if it is made of several."""
 
     def read(self, key: str) -> Tensor:
         """One tensor in floating point, in memory of its own."""
@@ -95,11 +95,6 @@ class Source:
                     digest.update(file.read(_SAMPLE_BYTES))
         return digest.hexdigest()[:16]
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Of a tensor of ``names``."""
-        shape = self._weights.shape(self._key(name))
-        return shape[::-1] if name in self._turned else shape
-
     def tensor(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """A tensor of ``names``, read now into memory of its own.
 
@@ -115,7 +110,7 @@ class Source:
         config = copy.deepcopy(self.config)
         with_weights_elsewhere = without_memory(lambda: self._class(config))
         self._conv1d: list[str] = conv1d_layers(with_weights_elsewhere) if getattr(config, FLAG, False) else []
-        model: Any = with_linear_layers(with_weights_elsewhere)
+        model: Any = with_plain_layers(with_weights_elsewhere)
         model.tie_weights()
         model.generation_config = self._generation_config(model)
         return model.eval()
@@ -254,7 +249,7 @@ def _resolved(
         )
     for name, parameter in parameters.items():
         found = weights.shape(keys[name])
-        if tuple(parameter.shape) not in (found, found[::-1]):
+        if found is not None and tuple(parameter.shape) not in (found, found[::-1]):
             raise InputError(
                 f"{path}: tensor '{name}' is of shape {found}; config.json says {tuple(parameter.shape)}: "
                 "the two are not of one model"

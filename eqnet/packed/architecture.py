@@ -14,7 +14,7 @@ from torch import nn
 
 from eqnet.errors import InputError, MissingPackageError
 from eqnet.fast_paths import without_fast_paths
-from eqnet.packed.conv1d import with_linear_layers
+from eqnet.packed.plain_layers import with_plain_layers
 from eqnet.randomness import seeded
 from eqnet.tasks.networks import NETWORKS, Network
 
@@ -82,7 +82,7 @@ def _build_transformer(config: Mapping[str, Any], path: Path) -> nn.Module:
     given = {key: value for key, value in config.items() if key not in ("quantization_config", "auto_map")}
     try:
         made: nn.Module = model_class(transformers.CONFIG_MAPPING[kind].from_dict(given))
-        with_linear_layers(made)
+        with_plain_layers(made)
     except Exception as e:
         raise InputError(f"{path}: transformers cannot build a {name} from it ({type(e).__name__}: {e})") from e
     return made

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eqnet.errors import InputError, MissingPackageError, RunError
+from eqnet.lm.weights.gguf_header import GgufHeader
 
 
 class GgufWeights:
@@ -23,7 +25,7 @@ class GgufWeights:
         keys: names in the model.
     """
 
-    def __init__(self, path: Path, model: nn.Module) -> None:
+    def __init__(self, path: Path, model: Any) -> None:
         """Reads the header.
 
         Args:
@@ -32,47 +34,80 @@ class GgufWeights:
 
         Raises:
             MissingPackageError: gguf or transformers is not installed.
-            InputError: the two have no way to read this architecture tensor by tensor.
+            InputError: the two have no way to read this architecture, or the file is one of several parts.
             RunError: the file is damaged.
         """
         try:
-            from gguf import GGUFReader
-            from transformers.modeling_gguf_pytorch_utils import (
-                TENSOR_PROCESSORS,
-                TensorProcessor,
-                get_gguf_hf_weights_map,
-            )
+            from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+            from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
         except ImportError as e:
             raise MissingPackageError(f"{path}: reading it takes gguf ({e}); pip install 'eqnet[hf]'") from e
-        try:
-            reader = GGUFReader(path)
-            self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-            kind = str(reader.fields["general.architecture"].contents())
-        except (ValueError, OSError, IndexError, KeyError) as e:
-            raise RunError(f"{path}: is no GGUF file, or a damaged one ({e}); copy it anew") from e
-        config: Any = model.config
-        try:
-            self._processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=config.to_dict())
-            self._names = get_gguf_hf_weights_map(model, self._processor)
-        except NotImplementedError as e:
-            raise InputError(f"{path}: gguf has no names for a model of type '{config.model_type}' ({e})") from e
-        self._home = {self._names[name]: name for name in self._tensors if name in self._names}
+        self._sizes, self._kind, self._dequantize = GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+        self._header = GgufHeader(path)
+        architecture = str(self._header.entries.get("general.architecture"))
+        made = TENSOR_PROCESSORS.get(architecture, TensorProcessor)
+        self._processor = made(config=model.config.to_dict())
+        self._names = _names(path, architecture, model, self._processor)
+        self._home: dict[str, list[str]] = {}
+        for name in self._header.tensors:
+            key = self._names.get(name, self._names.get(name.removesuffix(".weight")))
+            if key is not None:
+                self._home.setdefault(key, []).append(name)
         self.files, self.keys = [path], frozenset(self._home)
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Of a tensor, which is not read."""
-        return tuple(int(size) for size in reversed(self._tensors[self._home[key]].shape))
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Of a tensor, which is not read; None if it is made of several."""
+        names = self._home[key]
+        return self._header.tensors[names[0]].shape if len(names) == 1 else None
 
     def read(self, key: str) -> Tensor:
-        """A tensor in float32, in memory of its own."""
-        from gguf import dequantize
+        """A tensor in float32, in memory of its own.
 
-        tensor = self._tensors[self._home[key]]
-        values = dequantize(tensor.data, tensor.tensor_type)
+        Raises:
+            RunError: the file ends before the tensor does, or its type is unknown to gguf.
+        """
         found: dict[str, dict[str, Tensor]] = {"tensors": {}}
-        processed = self._processor.process(
-            weights=values, name=tensor.name, tensor_key_mapping=self._names, parsed_parameters=found
-        )
-        if found["tensors"]:  # some are put there and not given back
+        for name in self._home[key]:
+            processed = self._processor.process(
+                weights=self._dequantized(name), name=name, tensor_key_mapping=self._names, parsed_parameters=found
+            )
+        if found["tensors"]:  # what is made of several tensors is put there
             return next(iter(found["tensors"].values())).float()
         return torch.from_numpy(np.array(processed.weights, dtype=np.float32, order="C"))
+
+    def _dequantized(self, name: str) -> Any:
+        """A tensor as the file orders it, float32."""
+        tensor = self._header.tensors[name]
+        try:
+            kind = self._kind(tensor.kind)
+            block, nbytes = self._sizes[kind]
+            rows = tensor.shape[:-1]
+            row = tensor.shape[-1] // block * nbytes
+            count = math.prod(rows) * row
+            stored = np.frombuffer(self._header.data, np.uint8, count, tensor.offset).reshape(*rows, row)
+            return self._dequantize(stored, kind)
+        except (ValueError, KeyError, NotImplementedError) as e:
+            raise RunError(f"{self.files[0]}: tensor '{name}' cannot be read ({e}); copy the file anew") from e
+
+
+def _names(path: Path, architecture: str, model: Any, processor: Any) -> dict[str, str]:
+    """Names in the model, by the names that llama.cpp gives them."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    known = {name: number for number, name in MODEL_ARCH_NAMES.items()}
+    if architecture not in known:
+        raise InputError(f"{path}: gguf has no names for the tensors of '{architecture}'; upgrade the package gguf")
+    config, prefix = model.config, f"{model.base_model_prefix}."
+    theirs = get_tensor_name_map(known[architecture], config.get_text_config().num_hidden_layers)
+    names: dict[str, str] = {}
+    for stored in model.state_dict():
+        name = processor.preprocess_name(stored)
+        stem, dot, leaf = name.rpartition(".")
+        if leaf not in ("weight", "bias"):
+            stem, dot, leaf = name, "", ""
+        found = theirs.get_name(stem) or theirs.get_name(stem.removeprefix(prefix))
+        if found is not None:
+            names[found + dot + leaf] = name
+        else:
+            processor.perform_fallback_tensor_mapping(names, dot + leaf, "", name)
+    return names

@@ -7,6 +7,14 @@ from typing import Any
 
 import torch
 
+from eqnet.formats import Format
+from eqnet.lm.source import Source
+from eqnet.lm.structure import linears, structure_of
+from eqnet.packed.layers import PACKED
+from eqnet.packed.model import PackedModel
+from eqnet.packed.planes import pack
+from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.tensor import PackedTensor
 from eqnet.randomness import seeded
 
 VOCABULARY = 96
@@ -65,3 +73,43 @@ def random_model(name: str, seed: int = 0) -> Any:
 def random_ids(*shape: int, seed: int = 0) -> torch.Tensor:
     """Token ids of the vocabulary."""
     return torch.randint(0, VOCABULARY, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def packed_model(source: Source, fmt: str = "int4:group32") -> PackedModel:
+    """The model of a source, every linear layer and embedding rounded to a symmetric format, range by range."""
+    model = source.load()
+    structure = structure_of(model)
+    paths = [
+        structure.embedding,
+        *(path for block in structure.blocks for path in linears(model, block)),
+        structure.head,
+    ]
+    weights: dict[int, PackedTensor] = {}
+    records = {}
+    for path in paths:
+        layer = model.get_submodule(path)
+        weight = layer.weight
+        if id(weight) not in weights:
+            weights[id(weight)] = rounded(weight.detach(), Format.parse(fmt))
+        kind = type(layer)
+        bias = layer.bias.detach() if getattr(layer, "bias", None) is not None else None
+        packed = weights[id(weight)]
+        PACKED[kind].convert(layer, path, packed, bias)
+        records[path] = LayerRecord(kind.__name__, packed.format, None, tuple(weight.shape), torch.float32)
+    remade = {
+        f"{path}.{name}".lstrip("."): buffer.dtype
+        for path, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in module._non_persistent_buffers_set and buffer.is_floating_point()
+    }
+    return PackedModel(model, Record(records, remade=remade))
+
+
+def rounded(weight: torch.Tensor, fmt: Format) -> PackedTensor:
+    """The nearest codes, with the largest magnitude of each group at the largest code."""
+    rows, cols = weight.shape
+    size = fmt.group_size or cols
+    groups = torch.nn.functional.pad(weight, (0, -cols % size)).view(rows, -1, size)
+    scale = (groups.abs().amax(2) / fmt.qmax).clamp(min=1e-6).half()
+    codes = (groups / scale.float().unsqueeze(2)).round().clamp(fmt.qmin, fmt.qmax).view(rows, -1)[:, :cols]
+    return PackedTensor(fmt, rows, cols, pack(codes.short() - fmt.qmin, fmt.bits), scale, None)
