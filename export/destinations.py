@@ -30,6 +30,7 @@ class Export:
         calibration: batches of inputs that are like those of its use.
         options: of the destination, by name; only those that the user gave.
         report: told (stage, done, total).
+        source: where a language model came from (``eqnet.lm.source.Source``); None for all other models.
     """
 
     packed: PackedModel
@@ -38,6 +39,7 @@ class Export:
     calibration: Sequence[Tensor] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
+    source: Any = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,20 @@ def _cuda(export: Export) -> Written:
     return Written(report.nbytes, {"architectures": list(report.architectures), "kernels": report.kernels})
 
 
+def _gguf(export: Export) -> Written:
+    from eqnet.export.gguf import write_gguf
+
+    report = write_gguf(export.packed, export.path, source=export.source, report=export.report)
+    facts = {
+        "stored_weights": report.stored_bytes,
+        "packed_weights": report.packed_bytes,
+        "stored_bpw": report.bpw,
+        "layers": report.forms,
+        "tokenizer": report.tokenizer,
+    }
+    return Written(report.nbytes, facts)
+
+
 _ROWS = (
     Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
@@ -144,6 +160,7 @@ _ROWS = (
     Destination(
         "cuda", "a folder of CUDA for TVM: source, cubins, and a library that launches them", _cuda, None, ("arch",)
     ),
+    Destination("gguf", "one .gguf file for llama.cpp", _gguf, ".gguf"),
 )
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})

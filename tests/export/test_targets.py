@@ -20,7 +20,9 @@ LAYERS = {
     "ConvTranspose2d": Layer("up", "ConvTranspose2d", 4, 36, 36, 9),
     "Embedding": Layer("words", "Embedding", 10, 64, 0, 1),
 }
-NAMES = ("eqnet", "onnxruntime", "onnxruntime-weight-only", "snpe", "tensorrt", "tflite-micro", "tvm-llvm")
+NAMES = ("eqnet", "gguf", "onnxruntime", "onnxruntime-weight-only", "snpe", "tensorrt", "tflite-micro", "tvm-llvm")
+NOT_RUN = {"tflite-micro": {"Conv3d"}, "gguf": set(LAYERS) - {"Linear", "Embedding"}}
+"""Kinds of layers that a target has none of."""
 
 
 def test_every_target_says_what_it_is_and_is_found_by_name() -> None:
@@ -52,6 +54,9 @@ def test_eqnets_own_kernels_run_every_format(kind: str, name: str) -> None:
         ("tensorrt", "Linear", "int4:group64×float int4:group128×float",
          "int4:group32×float uint4:group64×float int8:channel×float"),
         ("tensorrt", "Conv2d", "", "int4:group64×float"),
+        ("gguf", "Linear Embedding", "int4:group32×float int5:group32×float int8:group32×float",
+         "int3:group32×float uint4:group32×float int4:group64×float int4:channel×float int8:channel×int8"),
+        ("gguf", "Conv2d", "", "int4:group32×float"),
         ("snpe", "Linear Conv2d", "int4:channel×uint8 int4:tensor×uint8 uint8:tensor×int8 int8:channel×uint8",
          "uint8:channel×uint8 uint4:tensor×uint8 int6:channel×uint8 int4:channel×uint4 int4:group32×uint8"),
         ("snpe", "depthwise Conv3d ConvTranspose2d", "int8:channel×uint8 int8:tensor×uint8", "int4:channel×uint8"),
@@ -84,7 +89,7 @@ def _why_not(target: Target, kind: str, text: str) -> str | None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_finds_a_format_in_the_space_that_a_target_tells(name: str) -> None:
     target = load_target(name)
-    kinds = set(LAYERS) - ({"Conv3d"} if name == "tflite-micro" else set())
+    kinds = set(LAYERS) - NOT_RUN.get(name, set())
     formats = Choices.parse(target.space).formats(edge=True)
     for kind in kinds - {"Embedding"}:
         assert any(target.why_not(LAYERS[kind], fmt) is None for fmt in formats), kind
