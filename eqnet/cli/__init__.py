@@ -12,6 +12,7 @@ from eqnet.cli.bench import bench
 from eqnet.cli.compare import compare_command
 from eqnet.cli.eval import evaluate
 from eqnet.cli.export import export
+from eqnet.cli.generate import generate
 from eqnet.cli.inspect import inspect
 from eqnet.cli.run import run
 from eqnet.cli.search import search
@@ -29,7 +30,7 @@ def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
 
 
-for command in (train, search, evaluate, inspect, export, run, compare_command, bench, targets):
+for command in (train, search, evaluate, inspect, export, run, generate, compare_command, bench, targets):
     cli.add_command(command)
 
 

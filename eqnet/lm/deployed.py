@@ -83,14 +83,13 @@ def open_model(
         source = open_source(path)
         model = source.load()
         return Deployed(path, TransformersEngine(model, context=context), model, source.tokenizer(), _stop(model))
-    packed = load_language_model(path, compute=compute)
+    packed = language_model(load(path, compute=compute), path)
     engine = engine_of(packed, threads=threads, context=context)
     return Deployed(path, engine, packed, tokenizer_of(path), stop_tokens(packed, path))
 
 
-def load_language_model(path: Path, *, compute: str = "float") -> PackedModel:
-    """The packed model of a folder; raises InputError if it is no causal language model of transformers."""
-    packed = load(path, compute=compute)
+def language_model(packed: PackedModel, path: Path) -> PackedModel:
+    """What was loaded from ``path``; raises InputError if it is no causal language model of transformers."""
     if not is_language_model(packed.model):
         raise InputError(
             f"{path}: holds a {type(packed.model).__name__}, which is no language model; eqnet run takes other networks"

@@ -155,6 +155,14 @@ class Artifact:
         """
         return self._shard(name).tensor(name)
 
+    def trust(self, name: str) -> None:
+        """Takes the data of a tensor as right without reading them, e.g. as another process checks them.
+
+        Raises:
+            RunError: there is no such tensor.
+        """
+        self._shard(name).trust(name)
+
     def release(self, name: str) -> None:
         """Gives back the memory of a tensor that has been converted to something else.
 

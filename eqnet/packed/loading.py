@@ -37,7 +37,13 @@ def load(
         InputError: the model is of another class than the stored one, ``model`` is needed, or ``compute`` is unknown.
         MissingPackageError: the model is one of transformers, which is not installed.
     """
-    artifact = Artifact.open(folder)
+    return load_from(Artifact.open(folder), model, compute=compute)
+
+
+def load_from(
+    artifact: Artifact, model: nn.Module | Callable[[], nn.Module] | None = None, *, compute: str = "float"
+) -> PackedModel:
+    """The packed model of an opened artifact; see ``load``."""
     path = artifact.folder / "config.json"
     record, tied = _record(artifact, path)
     with artifact.checking(torch.get_num_threads()):
@@ -55,7 +61,9 @@ def load(
         _convert(made, name, dtype, path)
     unknown = sorted(set(artifact.names) - {tied.get(name, name) for name in made.state_dict()})
     if unknown:
-        raise RunError(f"{folder}: {type(made).__name__} has no place for tensor '{unknown[0]}'; load another model")
+        raise RunError(
+            f"{artifact.folder}: {type(made).__name__} has no place for tensor '{unknown[0]}'; load another model"
+        )
     return PackedModel(made, record, compute)
 
 

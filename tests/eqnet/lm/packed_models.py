@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import eqnet
+from eqnet.lm.source import open_source
 from tests.eqnet.lm.models import CONFIGS, random_ids, random_model
 
 BYTES = 260
@@ -23,8 +25,10 @@ CHAT = (
 
 
 def packed_model(name: str = "llama-tied", choices: str = "w=4:group32:asym a=float edge=none scale=fp16") -> Any:
-    """A model of ``CONFIGS`` and the same packed."""
-    model = random_model(name)
+    """A model of ``CONFIGS``, its layers torch's own, and the same packed."""
+    with tempfile.TemporaryDirectory() as folder:
+        random_model(name).save_pretrained(folder)
+        model = open_source(folder).load()
     ids = {"input_ids": random_ids(2, 8)}
     supernet = eqnet.elasticize(model, eqnet.Choices.parse(choices), ids)
     supernet.calibrate([ids])
