@@ -153,6 +153,23 @@ def _gguf(export: Export) -> Written:
     return Written(report.nbytes, facts)
 
 
+def _compressed_tensors(export: Export) -> Written:
+    from eqnet.export.compressed_tensors import write_compressed_tensors
+
+    report = write_compressed_tensors(
+        export.packed, export.path, source=export.source, report=export.report, **export.options
+    )
+    facts = {
+        "stored_weights": report.stored_bytes,
+        "packed_weights": report.packed_bytes,
+        "layers": report.forms,
+        "dense": [f"{name} ({nbytes:,} bytes)" for name, nbytes in report.dense.items()],
+        "computes_in": report.dtype,
+        "loads": report.loads,
+    }
+    return Written(report.nbytes, facts)
+
+
 _ROWS = (
     Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
@@ -161,6 +178,7 @@ _ROWS = (
         "cuda", "a folder of CUDA for TVM: source, cubins, and a library that launches them", _cuda, None, ("arch",)
     ),
     Destination("gguf", "one .gguf file for llama.cpp", _gguf, ".gguf"),
+    Destination("compressed-tensors", "a folder for vLLM and transformers", _compressed_tensors, None, ("engine",)),
 )
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})

@@ -40,6 +40,7 @@ from eqnet.search.cost import CostModel
 @click.option("--kernels", help="tvm: tir, code that TVM compiles, or eqnet, eqnet's own C++ kernels.")
 @click.option("--machine", help="tvm: a TVM target as JSON.  [default: the processor of this machine]")
 @click.option("--cc", help="tvm: the C++ compiler that links, such as aarch64-linux-gnu-g++.")
+@click.option("--engine", help="compressed-tensors: vllm, or transformers, which runs every format.  [default: vllm]")
 @click.option("--arch", help="cuda: architectures, such as sm_80,sm_90.")
 @json_option
 def export(
@@ -103,7 +104,11 @@ _WORDS: Mapping[str, str] = {
     "stored_weights": "weights in types of the file",
     "packed_weights": "weights in exactly their bits",
     "any": "of any size",
+    "stored_bpw": "bits per weight in types of the file",
     "layers": "layers run as",
+    "dense": "written in floating point",
+    "computes_in": "computes in",
+    "loads": "loaded by",
     "difference": "difference from the packed model",
     "bpw": "stored bits per weight",
     "runs": "eqnet runs it as",

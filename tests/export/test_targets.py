@@ -20,8 +20,21 @@ LAYERS = {
     "ConvTranspose2d": Layer("up", "ConvTranspose2d", 4, 36, 36, 9),
     "Embedding": Layer("words", "Embedding", 10, 64, 0, 1),
 }
-NAMES = ("eqnet", "gguf", "onnxruntime", "onnxruntime-weight-only", "snpe", "tensorrt", "tflite-micro", "tvm-llvm")
-NOT_RUN = {"tflite-micro": {"Conv3d"}, "gguf": set(LAYERS) - {"Linear", "Embedding"}}
+NAMES = (
+    "compressed-tensors",
+    "eqnet",
+    "gguf",
+    "onnxruntime",
+    "onnxruntime-weight-only",
+    "snpe",
+    "tensorrt",
+    "tflite-micro",
+    "tvm-llvm",
+)
+NOT_RUN = {
+    "tflite-micro": {"Conv3d"},
+    **dict.fromkeys(("gguf", "compressed-tensors"), set(LAYERS) - {"Linear", "Embedding"}),
+}
 """Kinds of layers that a target has none of."""
 
 
@@ -56,6 +69,9 @@ def test_eqnets_own_kernels_run_every_format(kind: str, name: str) -> None:
         ("tensorrt", "Conv2d", "", "int4:group64×float"),
         ("gguf", "Linear Embedding", "int4:group32×float int5:group32×float int8:group32×float",
          "int3:group32×float uint4:group32×float int4:group64×float int4:channel×float int8:channel×int8"),
+        ("compressed-tensors", "Linear", "int4:group32×float uint4:group128×float int8:channel×float",
+         "int3:group32×float uint8:group32×float int4:group16×float int4:tensor×float int8:channel×int8"),
+        ("compressed-tensors", "Embedding", "int6:group16×float", ""),
         ("gguf", "Conv2d", "", "int4:group32×float"),
         ("snpe", "Linear Conv2d", "int4:channel×uint8 int4:tensor×uint8 uint8:tensor×int8 int8:channel×uint8",
          "uint8:channel×uint8 uint4:tensor×uint8 int6:channel×uint8 int4:channel×uint4 int4:group32×uint8"),
