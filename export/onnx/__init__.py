@@ -28,8 +28,9 @@ def write_onnx(
     """Writes ``packed`` as an ONNX file, checks it, and only then puts it in the place of what was there.
 
     The batch may have any size, and so may sequences of integers. Every layer computes what it does in ``packed``, but
-    for what ``OnnxOptions.exact`` excludes: where the result of a convolution is not quantized, it is rounded to 8 bits
-    if no integer kernel gives it in floating point, or if it is added to another one or averaged, and so are such sums.
+    for what ``OnnxOptions.exact`` excludes: where the result of a convolution is not quantized, and all inputs have 8
+    bits, it is rounded to 8 bits if no integer kernel gives it in floating point, or if it is added to another one or
+    averaged, and so are such sums.
     The ranges for that are those of the values on ``calibration``.
 
     Inputs in floating point stay so in ONNX Runtime, unless ``packed.compute`` is ``int8``. In portable files it is the

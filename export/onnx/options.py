@@ -13,12 +13,13 @@ class OnnxOptions:
 
     Attributes:
         portable: operators of the standard alone, none of ONNX Runtime's own.
-        exact: no result of a layer is rounded that the packed model does not round.
+        exact: no result of a layer is rounded that the packed model does not round. If None, it is so in models with an
+            input of fewer than 8 bits, where such a change may grow to a step of that.
         opset: version of the operators; the oldest one that has the types of the codes if None.
     """
 
     portable: bool = False
-    exact: bool = False
+    exact: bool | None = None
     opset: int | None = None
 
 

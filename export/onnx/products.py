@@ -12,14 +12,15 @@ from eqnet.export.onnx.weights import FINE_ENOUGH, IntegerWeight
 def gemm(site: Site, x: ir.Value) -> ir.Value:
     """``Gemm`` on a dequantized ``x`` [n, cols], which becomes ONNX Runtime's QGemm, [n, rows].
 
-    That takes a bias as an integer alone, in units of both scales; where these are too large, it is added afterwards.
+    That takes a bias as an integer alone, in units of both scales; where these are too large, or results are to be
+    exact, it is added afterwards.
     """
     layer = site.layer
     assert layer.input_scale is not None
     assert layer.input_format is not None
-    weight = IntegerWeight.of(layer, FINE_ENOUGH).transposed()
-    if layer.bias is None or weight.bits + layer.input_format.bits < FINE_ENOUGH:
-        weight = IntegerWeight.of(layer, 0).transposed()
+    weight = IntegerWeight.of(layer).transposed()
+    if layer.bias is None or site.options.exact or weight.bits + layer.input_format.bits < FINE_ENOUGH:
+        weight = IntegerWeight.of(layer, finer=False).transposed()
         return plus_bias(site, site.op.Gemm(x, weight.write(site, 1)))
     unit = (weight.scale * layer.input_scale.numpy()).astype(np.float32)
     bias = np.rint(layer.bias.numpy().astype(np.float64) / unit).astype(np.int32)

@@ -21,17 +21,17 @@ Array = np.ndarray[Any, Any]
 _LARGEST_BIAS = 2.0**29
 """Of an integer bias, which shares 32 bits with the sums that it is added to."""
 
-FINE_ENOUGH_FOR_CODES = 12
-"""Bits of weight and input together from which on a bias that is rounded to a multiple of both scales is close enough.
+FINE_ENOUGH = 15
+"""Bits of weight and input together from which on a bias may be rounded to a multiple of both scales.
 
-It is off by half a unit at most, where one step of the next layer's input is some dozens of units or more.
+It is off by half a unit at most, where results in floating point are some thousands of units.
 """
 
-FINE_ENOUGH = 15
-"""The same for results that stay in floating point, which are some thousands of units."""
-
 _SAFE_BITS = 7
-"""Signed codes of so many bits never overflow the 16 bits in which some processors add two products."""
+"""Signed codes of so many bits never overflow the 16 bits in which some processors add two products with 8-bit inputs.
+
+Products with inputs of fewer bits never do.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class IntegerWeight:
     shift: int
 
     @classmethod
-    def of(cls, layer: PackedLayer, fine: int = FINE_ENOUGH_FOR_CODES) -> IntegerWeight:
+    def of(cls, layer: PackedLayer, *, finer: bool = True) -> IntegerWeight:
         """That of a layer with a quantized input, [rows, cols], with which it computes what it did.
 
         Integer kernels take the bias as an integer multiple of both scales. Where it is too large for that, beside
@@ -68,14 +68,14 @@ class IntegerWeight:
 
         Args:
             layer: without scales for groups.
-            fine: bits of weight and input together that shifting brings about, as far as that is possible.
+            finer: whether codes are shifted as far as that is possible.
         """
         assert layer.input_scale is not None
         assert layer.input_format is not None
         weight = layer.weight
         zero, scale = weight.zero_points().numpy().reshape(-1), weight.scale.float().numpy().reshape(-1)
-        room = (_SAFE_BITS if weight.format.symmetric else 8) - weight.format.bits
-        shift = max(0, min(room, fine - weight.format.bits - layer.input_format.bits))
+        safe = _SAFE_BITS if weight.format.symmetric and layer.input_format.bits == 8 else 8
+        shift = max(0, safe - weight.format.bits) if finer else 0
         least = np.zeros(1, np.float32)
         if layer.bias is not None:
             least = (layer.bias.abs() / layer.input_scale).numpy() * np.float32((1 << shift) / _LARGEST_BIAS)

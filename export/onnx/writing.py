@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -34,6 +35,7 @@ def write(
     """See ``eqnet.export.onnx.write_onnx``."""
     opset = opset_for(packed.layers, options.opset, options.portable)
     check_writable(path)
+    options = replace(options, exact=_has_narrow_inputs(packed) if options.exact is None else options.exact)
     model = translate(packed, example_inputs, opset)
     forms = lower(model.graph, packed.layers, options, report)
     simplify(model, packed, calibration, options, forms)
@@ -52,6 +54,11 @@ def write(
         layers=forms,
         dynamic=_dynamic(model.graph),
     )
+
+
+def _has_narrow_inputs(packed: PackedModel) -> bool:
+    """Whether some layer's input has fewer than 8 bits: what is rounded before it may change a code, a large step."""
+    return any(layer.input_format is not None and layer.input_format.bits < 8 for layer in packed.layers.values())
 
 
 def _dynamic(graph: ir.Graph) -> tuple[str, ...]:

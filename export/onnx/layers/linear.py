@@ -27,7 +27,7 @@ def write_linear(site: Site) -> ir.Value:
     site.form = LayerForm(True, "integers")
     if site.rank == 2:
         return gemm(site, x)
-    weight = IntegerWeight.of(layer, 0).transposed()
+    weight = IntegerWeight.of(layer, finer=False).transposed()
     product: ir.Value = site.op.MatMul(x, weight.write(site, 1))
     return plus_bias(site, product)
 

@@ -17,6 +17,7 @@ from onnx_ir.passes.common import (
 from eqnet.export.onnx.naming import shorten
 from eqnet.export.onnx.options import LayerForm, OnnxOptions
 from eqnet.export.onnx.ranges import Range, channel_ranges
+from eqnet.export.onnx.rules.bias_in_units import BiasInUnits
 from eqnet.export.onnx.rules.clip_before_pad import ClipBeforePad
 from eqnet.export.onnx.rules.half_scales import HalfScales
 from eqnet.export.onnx.rules.integer_clips import ClipAfterMaxPool, DropIntegerClip, MergeIntegerClips
@@ -81,6 +82,7 @@ def simplify(
     PointwiseAsGemm(packed.layers, options)(model)
     ResultByChannel(packed.layers, ranges, options, forms)(model)
     apply(model, CHANNELS_LAST)
+    BiasInUnits(packed.layers)(model)
     _merge_equals(model)
     HalfScales()(model)
     shorten(model.graph, packed.layers)
