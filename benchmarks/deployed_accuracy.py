@@ -43,7 +43,7 @@ Run = Callable[[Tensor], Tensor]
 Engine = Callable[[PackedModel, list[Tensor], Path], Run]
 
 
-def _onnx(exact: bool, fast: bool = False) -> Engine:
+def _onnx(exact: bool | None = None, fast: bool = False) -> Engine:
     def made(packed: PackedModel, calibration: list[Tensor], folder: Path) -> Run:
         path = folder / "model.onnx"
         write_onnx(packed, path, calibration[0][:1], calibration=calibration, options=OnnxOptions(exact=exact))
@@ -64,8 +64,10 @@ def _tvm(kernels: str) -> Engine:
 
 
 ENGINES: Mapping[str, Engine] = {
-    "onnx": _onnx(exact=False),
-    "onnx-exact": _onnx(exact=True),
+    "onnx": _onnx(fast=True),
+    "onnx-session": _onnx(),
+    "onnx-exact": _onnx(exact=True, fast=True),
+    "onnx-exact-session": _onnx(exact=True),
     "tvm-eqnet": _tvm("eqnet"),
     "tvm-tir": _tvm("tir"),
 }

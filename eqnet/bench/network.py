@@ -21,13 +21,16 @@ Report = Callable[[str, int, int], None]
 FORMS: Mapping[str, str] = {"eqnet": "packed", "onnx": "ONNX", "tvm": "TVM"}
 """What the forms of artifacts are called in tables."""
 
+EXACT = "ONNX, exact"
+"""An ONNX file in a session that answers exactly, which people who load it by themselves do not ask for."""
+
 
 @dataclass(frozen=True)
 class Speed:
     """How fast one form of a network is.
 
     Attributes:
-        form: one of ``FORMS``, or ``fp32``.
+        form: one of ``FORMS``, ``EXACT``, or ``fp32``.
         threads: that it uses.
         batch: inputs in one call.
         times: of each call.
@@ -65,7 +68,7 @@ def repeated(x: Tensor, count: int) -> Tensor:
 
 def compare(
     opened: Deployed,
-    at: Callable[[int], Runner],
+    at: Callable[[int], Mapping[str, Runner]],
     x: Tensor,
     batches: Sequence[int],
     thread_counts: Sequence[int],
@@ -79,7 +82,7 @@ def compare(
 
     Args:
         opened: what to time.
-        at: the same, opened to use so many threads.
+        at: the same, opened to use so many threads, by its form.
         x: inputs; repeated to fill a batch.
         batches: inputs in one call.
         thread_counts: threads to use.
@@ -98,9 +101,8 @@ def compare(
     for done, (count, batch) in enumerate(cells):
         if report is not None:
             report("Timing", done, len(cells))
-        runner = at(count)
         inputs = repeated(x, batch)
-        calls = {FORMS[runner.kind]: partial(runner, inputs)}
+        calls: dict[str, Callable[[], Tensor]] = {form: partial(runner, inputs) for form, runner in at(count).items()}
         if floating is not None:
             ordered = inputs.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else inputs
             calls["fp32"] = partial(floating, ordered)

@@ -13,7 +13,7 @@ import torch
 from eqnet import _kernels
 from eqnet.bench.fresh import Start, start
 from eqnet.bench.kernels import ROWS, KernelSpeed, sweep
-from eqnet.bench.network import Speed, compare, repeated, sample
+from eqnet.bench.network import EXACT, FORMS, Speed, compare, repeated, sample
 from eqnet.bench.roofline import LIMITS
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, print_json, print_table, progress
@@ -79,7 +79,8 @@ def bench(
     """Time an exported network, where it is a folder beside the same one in fp32, in turn.
 
     ARTIFACT is what eqnet export wrote, or any other .onnx file. The fp32 network is PyTorch's, in channels-last
-    order, on the dequantized weights; a file does not hold what it would take to make it.
+    order, on the dequantized weights; a file does not hold what it would take to make it. An .onnx file is timed in
+    the session that answers exactly, and in the one that ONNX Runtime makes by default; with --fast in that alone.
     """
     if (artifact is None) != kernels:
         raise click.UsageError("give either an artifact or --kernels")
@@ -98,10 +99,15 @@ def bench(
         begun = start(artifact, repeated(x, fixed or 1), max(counts), task, cache, exact=exact)
         report("Starting a new process", 1, 1)
 
-        def at(count: int) -> Runner:
+        def at(count: int) -> dict[str, Runner]:
+            form = FORMS[opened.runner.kind]
             if opened.packed is not None:
-                return opened.runner  # it uses as many threads as PyTorch does
-            return open_artifact(artifact, task, cache=cache, exact=exact, threads=count).runner
+                return {form: opened.runner}  # it uses as many threads as PyTorch does
+            forms = {EXACT: True, form: False} if exact and form == FORMS["onnx"] else {form: exact}
+            return {
+                name: open_artifact(artifact, task, cache=cache, exact=how, threads=count).runner
+                for name, how in forms.items()
+            }
 
         speeds = compare(opened, at, x, sizes, counts, seconds, report)
     engine = str(opened.runner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,12 @@ INEXACT_PRODUCTS = "session.qdq_matmulnbits_accuracy_level"
 
 NO_OVERFLOW = "session.x64quantprecision"
 """At 1, no sum of two 8-bit products is kept in 16 bits, which hold it not always."""
+
+ROUNDS_BIASES = "WeightBiasQuantization"
+"""The optimizer that makes integers of biases, and so integer kernels of convolutions.
+
+Without it, convolutions of dequantized numbers are taken in floating point, slower and exact.
+"""
 
 DTYPES: Mapping[str, torch.dtype] = {
     "tensor(float)": torch.float32,
@@ -87,7 +93,8 @@ class OnnxRunner(Runner):
         if not path.is_file():
             raise RunError(f"{path}: there is no such file")
         threads = threads or torch.get_num_threads()
-        return cls(path, new_session(path, str(path), threads, exact=exact), threads, exact)
+        left_out = (ROUNDS_BIASES,) if exact else ()
+        return cls(path, new_session(path, str(path), threads, exact=exact, left_out=left_out), threads, exact)
 
     def __call__(self, *xs: Tensor) -> Tensor:
         check(self.path, self.inputs, xs)
@@ -119,8 +126,7 @@ class OnnxRunner(Runner):
         import onnxruntime
 
         said = [f"ONNX Runtime {onnxruntime.__version__}"]
-        if not self._exact:
-            said.append("with its faster, less exact defaults")
+        said.append("exact" if self._exact else "with its faster, less exact defaults")
         if len(self.outputs) > 1:
             said.append(f"of {len(self.outputs)} outputs the first, '{self.outputs[0]}'")
         if self.record is None:
@@ -137,6 +143,7 @@ def new_session(
     optimized: bool = True,
     folder: Path | None = None,
     settings: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Any:
     """A session on the CPU.
 
@@ -144,10 +151,11 @@ def new_session(
         path: of the model, for messages.
         model: its path, or its bytes.
         threads: that it may use.
-        exact: see ``eqnet.runtime.open``.
+        exact: no product is taken with inputs that are rounded, and no sum overflows.
         optimized: False runs the graph node by node, as it is written.
         folder: of external data, if the model is given as bytes.
         settings: ONNX Runtime's own, beside those.
+        left_out: names of its optimizers that are not to run.
 
     Raises:
         MissingPackageError: ONNX Runtime is not installed.
@@ -168,7 +176,7 @@ def new_session(
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, ["CPUExecutionProvider"], disabled_optimizers=list(left_out))
     except Exception as e:  # the errors of ONNX Runtime share no other base
         raise RunError(f"{path}: {_what_is_wrong(str(e))}") from e
 
