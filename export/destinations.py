@@ -95,16 +95,20 @@ def _eqnet(export: Export) -> Written:
 
 def _onnx(export: Export) -> Written:
     from eqnet.export.onnx import OnnxOptions, write_onnx
+    from eqnet.export.onnx.causal import is_causal, write_causal
 
     options = OnnxOptions(**export.options)
-    report = write_onnx(
-        export.packed,
-        export.path,
-        export.example,
-        calibration=export.calibration,
-        options=options,
-        report=export.report,
-    )
+    if is_causal(export.packed):
+        report = write_causal(export.packed, export.path, options=options, report=export.report)
+    else:
+        report = write_onnx(
+            export.packed,
+            export.path,
+            export.example,
+            calibration=export.calibration,
+            options=options,
+            report=export.report,
+        )
     facts = {
         "stored_weights": report.stored_bytes,
         "packed_weights": report.packed_bytes,

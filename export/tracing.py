@@ -60,15 +60,38 @@ def layers_as_nodes(packed: PackedModel, example_inputs: ExampleInputs) -> Itera
     """
     args, kwargs = _arguments(example_inputs)
     dynamic: Any = {name: _dynamic(value) for name, value in kwargs.items()} or tuple(map(_dynamic, args))
+    wrapped = nn.Sequential(packed.model) if isinstance(packed.model, PackedLayer) else packed.model
+    with exported(packed, wrapped, args, kwargs, dynamic) as program:
+        yield program
+
+
+@contextmanager
+def exported(
+    packed: PackedModel, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic: Any
+) -> Iterator[ExportedProgram]:
+    """The graph of ``module``, which calls the model of ``packed``, with the nodes of ``layers_as_nodes``.
+
+    Args:
+        packed: on the CPU; it is left as it was.
+        module: whose graph it is.
+        args: positional arguments, no dimension that may have another size being 1.
+        kwargs: keyword arguments, likewise.
+        dynamic: dimensions that may have another size, as ``torch.export`` takes them.
+
+    Yields:
+        As ``layers_as_nodes``.
+
+    Raises:
+        ModelError: the model cannot be exported; the message names the line of its code.
+    """
     token = _LAYERS.set(packed.layers)
     try:
         for name, layer in packed.layers.items():
             layer.forward = partial(_layer_node, name, layer)
             layer.dequantized_weight = partial(_weight_node, name, layer)  # type: ignore[method-assign]
-        wrapped = nn.Sequential(packed.model) if isinstance(packed.model, PackedLayer) else packed.model
         try:
             with torch.no_grad(), _torch_is_quiet(), redirect_stderr(io.StringIO()):
-                program = torch.export.export(wrapped, args, kwargs, dynamic_shapes=dynamic, strict=False)
+                program = torch.export.export(module, args, dict(kwargs), dynamic_shapes=dynamic, strict=False)
         except Exception as e:  # torch.export raises what the traced code raises
             raise ModelError(_refusal(packed.model, e)) from e
         with _torch_is_quiet():

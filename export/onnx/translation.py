@@ -36,27 +36,42 @@ def translate(packed: PackedModel, example_inputs: ExampleInputs, opset: int) ->
         ModelError: the model cannot be exported.
     """
     with layers_as_nodes(packed, example_inputs) as program:
-        try:
-            exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                opset_version=min(opset, _NEWEST_TRANSLATED),
-                custom_translation_table={
-                    torch.ops.eqnet.layer.default: _operator(LAYER),
-                    torch.ops.eqnet.layer_weight.default: _operator(LAYER_WEIGHT),
-                },
-                verbose=False,
-            )
-        except torch.onnx.errors.OnnxExporterError as e:
-            reason = str(e.__cause__ or e).strip().splitlines()[0]
-            raise ModelError(f"{type(packed.model).__name__} cannot be written as ONNX: {reason}") from e
-        assert exported is not None
-        model: ir.Model = exported.model
+        model = translate_program(program, type(packed.model).__name__, opset)
         _fix_dimensions(model.graph, program)
-    model.graph.opset_imports[""] = opset
     _rename_dimensions(model.graph)
     if len(model.graph.outputs) == 1:
         model.graph.outputs[0].name = "output"
+    return model
+
+
+def translate_program(program: torch.export.ExportedProgram, name: str, opset: int) -> ir.Model:
+    """The graph of a program of ``eqnet.export.tracing``, within its context.
+
+    Args:
+        program: to be translated.
+        name: of the model, for messages.
+        opset: version of the operators.
+
+    Raises:
+        ModelError: the model has an operator that has no ONNX form.
+    """
+    try:
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=min(opset, _NEWEST_TRANSLATED),
+            custom_translation_table={
+                torch.ops.eqnet.layer.default: _operator(LAYER),
+                torch.ops.eqnet.layer_weight.default: _operator(LAYER_WEIGHT),
+            },
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as e:
+        reason = str(e.__cause__ or e).strip().splitlines()[0]
+        raise ModelError(f"{name} cannot be written as ONNX: {reason}") from e
+    assert exported is not None
+    model: ir.Model = exported.model
+    model.graph.opset_imports[""] = opset
     return model
 
 
