@@ -85,8 +85,8 @@ class IntegerWeight:
             zero, fitted = np.broadcast_to(zero, weight.rows), _fitted(np.broadcast_to(scale, weight.rows), least)
             codes = source = partial(_fitted_codes, weight, fitted)
             scale = fitted
-        finer = (scale / np.float32(1 << shift)).astype(np.float32)
-        return cls(weight.format, codes, (weight.rows, weight.cols), "weight", source, zero, finer, shift)
+        of_shifted = (scale / np.float32(1 << shift)).astype(np.float32)
+        return cls(weight.format, codes, (weight.rows, weight.cols), "weight", source, zero, of_shifted, shift)
 
     @property
     def bits(self) -> int:
