@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eqnet.errors import InputError
 from eqnet.formats import Format
-from eqnet.ops import fake_quantize
+from eqnet.ops.fake_quantize import fake_quantize
 from eqnet.ranges import search_range
 
 
