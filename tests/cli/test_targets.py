@@ -99,7 +99,7 @@ def test_json_has_all_of_a_table(eqnet: Command, chip: Path) -> None:
 def test_what_is_no_target_is_refused(eqnet: Command, chip: Path) -> None:
     ended = eqnet("targets", "tensort")
     assert ended.status == 2
-    assert "did you mean 'tensorrt'? there are eqnet, onnxruntime," in ended.err
+    assert "did you mean 'tensorrt'? there are compressed-tensors, eqnet, gguf, onnxruntime," in ended.err
     ended = eqnet("targets", chip.with_name("chop.toml"))
     assert ended.status == 2
     assert "chop.toml: cannot be read as a target" in ended.err
