@@ -48,7 +48,7 @@ class SafetensorsWeights:
         """
         path = self._home[key]
         try:
-            tensor: Tensor = self._opened[path].get_tensor(key)
+            tensor: Tensor = self._opened[path].get_tensor(key).clone()  # what is mapped is one memory for all readers
         except (SafetensorError, OSError) as e:
             raise RunError(f"{path}: tensor '{key}' cannot be read ({e}); copy the file anew") from e
         return tensor

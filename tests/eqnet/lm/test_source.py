@@ -19,3 +19,11 @@ def test_gives_the_logits_of_transformers(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         expected = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()(ids).logits
         assert torch.equal(open_source(tmp_path).load()(ids).logits, expected)
+
+
+def test_gives_weights_again_after_a_reader_changed_them(tmp_path: Path) -> None:
+    random_model("llama").save_pretrained(tmp_path)
+    source = open_source(tmp_path)
+    expected = source.tensor("lm_head.weight").clone()
+    source.load().lm_head.weight.data.zero_()
+    assert torch.equal(source.tensor("lm_head.weight"), expected)
