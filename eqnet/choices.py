@@ -19,6 +19,7 @@ PRESETS: Mapping[str, str] = {
     "default": "w=2-8:tensor,channel:sym,asym a=2-8:asym edge=8 scale=fp32",
     "grouped": "w=2-8:tensor,channel,group32:sym,asym a=2-8:asym edge=8 scale=fp32",
     "weight-only": "w=2-8:group32,group128:sym,asym a=float edge=8 scale=fp16",
+    "language-model": "w=2-8:group16,group32,group64,group128,channel:sym,asym a=float edge=none scale=fp16",
 }
 
 
@@ -46,15 +47,19 @@ class Choices:
     scale_bits: int = 32
 
     @classmethod
-    def parse(cls, text: str) -> Choices:
+    def parse(cls, text: str, *, defaults: str | None = None) -> Choices:
         """Reads a preset's name, or fields such as ``w=2-8:channel,group32:asym a=4,8 edge=none scale=fp16``.
 
         Fields and parts that are left out keep their defaults; ``a=float`` leaves activations alone.
 
+        Args:
+            text: as above.
+            defaults: the preset that what is left out is taken from; without, the attributes' own.
+
         Raises:
             InputError: a field cannot be read; the message names it.
         """
-        choices = cls()
+        choices = cls() if defaults is None else cls.parse(defaults)
         for token in PRESETS.get(text.strip(), text).split():
             name, equals, value = token.partition("=")
             if not equals or name not in _FIELDS:

@@ -26,10 +26,12 @@ class Noise:
     Attributes:
         weight, activation: one float64 [choices] array for each tied set: the mean over its layers of
             ``E|x − x̂|² / E|x|²``; 0 where nothing is quantized.
+        alike: whether the values are expected divergences instead, in nats, so that those of different sets compare.
     """
 
     weight: tuple[Array, ...]
     activation: tuple[Array, ...]
+    alike: bool = False
 
 
 def quantization_noise(supernet: Supernet, inputs: Iterable[ExampleInputs]) -> Noise:

@@ -84,6 +84,11 @@ def gather(tables: list[Floats], genes: Genes) -> Floats:
     return np.concatenate([table[genes[:, i]] for i, table in enumerate(tables)], axis=1)
 
 
+FIT_DEVIATION, FACTOR_DEVIATION = 0.15, 0.5
+"""What is expected of the sum of the layers' expected divergences, relative: how far it is off for a subnet,
+and how far the factor of one layer is from that of all."""
+
+
 @dataclass(frozen=True)
 class AdditiveModel:
     """Divergence as a constant plus what each layer's quantization noise adds to it.
@@ -126,14 +131,25 @@ class AdditiveModel:
         columns = [noise.weight[i][genes[:, i]] for i in sets] + [noise.activation[i][genes[:, i]] for i in sets]
         columns.append(np.ones(len(genes)))
         matrix = np.stack(columns, axis=1) / divergence[:, None]
+        target = np.ones(len(genes))
+        if noise.alike:
+            matrix, target = _with_prior(matrix, target)
         scale = np.maximum(np.linalg.norm(matrix, axis=0), 1e-300)
-        factors = optimize.nnls(matrix / scale, np.ones(len(genes)), maxiter=100 * len(columns))[0] / scale
+        factors = optimize.nnls(matrix / scale, target, maxiter=100 * len(columns))[0] / scale
         count = genes.shape[1]
         return cls(
             max(float(factors[-1]), float(np.min(divergence)) * 1e-3),  # above 0, for logarithms
             tuple(factors[i] * noise.weight[i] for i in sets),
             tuple(factors[count + i] * noise.activation[i] for i in sets),
         )
+
+
+def _with_prior(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """Rows that hold each factor near the one that all would share, which tells what few samples cannot."""
+    shared = np.stack([matrix[:, :-1].sum(1), matrix[:, -1]], axis=1)
+    factor = max(float(optimize.nnls(shared, target)[0][0]), 1e-12)
+    prior = np.eye(matrix.shape[1])[:-1] * (FIT_DEVIATION / FACTOR_DEVIATION / factor)
+    return np.concatenate([matrix, prior]), np.concatenate([target, prior.sum(1) * factor])
 
 
 @dataclass(frozen=True)

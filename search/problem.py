@@ -104,7 +104,7 @@ class Problem:
         for i, (tied, whole) in enumerate(zip(self.space.sets, self.table, strict=True)):
             columns = [noise.weight[i][whole], noise.activation[i][whole]]
             columns += [self.costs.tables[metric][i].astype(np.float64) for metric in sorted(metrics)]
-            kept = _undominated(np.stack(columns, axis=1))
+            kept = undominated(np.stack(columns, axis=1))
             sets.append(replace(tied, choices=tuple(tied.choices[j] for j in kept)))
             table.append(whole[kept])
         space = replace(self.space, sets=tuple(sets))
@@ -185,7 +185,7 @@ class Problem:
         return self.costs.constraints(self.budgets)
 
 
-def _undominated(columns: Floats) -> Genes:
+def undominated(columns: Floats) -> Genes:
     """Indices of the rows [N, objectives] that no other row matches or beats throughout; of equals, the first."""
     kept = []
     for i, row in enumerate(columns):

@@ -1,0 +1,169 @@
+"""Codes of a language model's layers, by layer and format, made once.
+
+A subnet is put together from them in the time that it takes to unpack them. In a folder there is one file for each
+layer and format: ``PATH/FORMAT.safetensors`` with ``codes``, ``scale`` and, if asymmetric, ``zero_point``; its metadata
+has the divergence that is expected of these codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from eqnet.errors import ModelError, RunError
+from eqnet.files import write_atomically
+from eqnet.formats import Format
+from eqnet.lm.methods import Method
+from eqnet.lm.sensitivity import Sensitivity
+from eqnet.packed.tensor import PackedTensor
+
+Report = Callable[[str, int, int], None]
+
+_DRAWN_ROWS = 1024
+"""Rows of a layer on which the divergence of codes is estimated where it has more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One layer in one format.
+
+    Attributes:
+        weight: as it is stored.
+        nats: of divergence that it is expected to cause; of a weight that several layers share, in all of them.
+    """
+
+    weight: PackedTensor
+    nats: float
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Layers with one weight, mostly a single one.
+
+    Attributes:
+        paths: of the layers; the first names the weight.
+        hessian: the path of the one whose inputs the codes are fitted to.
+    """
+
+    paths: tuple[str, ...]
+    hessian: str
+
+    @property
+    def name(self) -> str:
+        return self.paths[0]
+
+
+class Bank:
+    """Codes by layer and format.
+
+    Args:
+        method: that makes them.
+        scale: type of the scales.
+        weight: gives the weight of a layer in floating point, float32 [rows, cols].
+        sensitivity: gives that of the model; asked for only if codes are missing.
+        folder: that keeps them; in memory if None.
+        seed: of the rows that are drawn.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        scale: torch.dtype,
+        weight: Callable[[str], Tensor],
+        sensitivity: Callable[[], Sensitivity],
+        folder: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._method, self._scale, self._weight, self._sensitivity = method, scale, weight, sensitivity
+        self._folder, self._seed = folder, seed
+        self._nats: dict[tuple[str, Format], float] = {}
+        self._memory: dict[tuple[str, Format], Entry] = {}
+
+    def prepare(self, wanted: Mapping[Shared, Iterable[Format]], report: Report | None = None) -> None:
+        """Makes whatever of ``wanted`` is missing.
+
+        Raises:
+            ModelError: a layer cannot be quantized; the message names it.
+            RunError: the folder cannot be written.
+        """
+        for done, (layers, formats) in enumerate(wanted.items()):
+            if report is not None:
+                report("Making codes", done, len(wanted))
+            missing = [fmt for fmt in formats if not self._has(layers.name, fmt)]
+            if missing:
+                self._make(layers, missing)
+        if report is not None:
+            report("Making codes", len(wanted), len(wanted))
+
+    def entry(self, layers: Shared, fmt: Format) -> Entry:
+        """One weight in one format; made now if it is missing.
+
+        Raises:
+            RunError: its file is damaged.
+        """
+        if not self._has(layers.name, fmt):
+            self._make(layers, [fmt])
+        return self._memory[layers.name, fmt] if self._folder is None else self._read(layers.name, fmt)
+
+    def nats(self, layers: Shared, fmt: Format) -> float:
+        """``entry(layers, fmt).nats``, without reading the codes again."""
+        key = layers.name, fmt
+        if key not in self._nats:
+            self._nats[key] = self.entry(layers, fmt).nats
+        return self._nats[key]
+
+    def _make(self, layers: Shared, formats: Sequence[Format]) -> None:
+        weight, sensitivity = self._weight(layers.name), self._sensitivity()
+        try:
+            found = self._method.quantize_all(weight, formats, self._scale, sensitivity.inputs[layers.hessian])
+        except ModelError as e:
+            raise ModelError(f"layer '{layers.name}': {e}") from e
+        for fmt, packed in zip(formats, found, strict=True):
+            error = packed.dequantize() - weight
+            nats = sum(expected(sensitivity, path, error, _DRAWN_ROWS, self._seed) for path in layers.paths)
+            self._keep(layers.name, fmt, Entry(packed, nats))
+
+    def _keep(self, name: str, fmt: Format, entry: Entry) -> None:
+        self._nats[name, fmt] = entry.nats
+        if self._folder is None:
+            self._memory[name, fmt] = entry
+            return
+        weight = entry.weight
+        parts = {"codes": weight.codes, "scale": weight.scale}
+        if weight.zero_point is not None:
+            parts["zero_point"] = weight.zero_point
+        metadata = {"rows": str(weight.rows), "cols": str(weight.cols), "nats": repr(entry.nats)}
+        write_atomically(self._path(name, fmt), save(parts, metadata))
+
+    def _has(self, name: str, fmt: Format) -> bool:
+        return (name, fmt) in self._nats or (self._folder is not None and self._path(name, fmt).exists())
+
+    def _read(self, name: str, fmt: Format) -> Entry:
+        path = self._path(name, fmt)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                parts = {part: file.get_tensor(part) for part in file.keys()}  # noqa: SIM118 (not a dict)
+            rows, cols, nats = int(metadata["rows"]), int(metadata["cols"]), float(metadata["nats"])
+            weight = PackedTensor(fmt, rows, cols, parts["codes"], parts["scale"], parts.get("zero_point"))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as e:
+            raise RunError(f"{path}: cannot be read as codes ({e}); remove it, or start over with --fresh") from e
+        return Entry(weight, nats)
+
+    def _path(self, name: str, fmt: Format) -> Path:
+        assert self._folder is not None
+        return self._folder / name / f"{str(fmt).replace(':', '-')}.safetensors"
+
+
+def expected(sensitivity: Sensitivity, path: str, error: Tensor, rows: int, seed: int) -> float:
+    """The divergence that an error in a whole weight is expected to cause, on at most ``rows`` drawn rows of it."""
+    if len(error) <= rows:
+        return sensitivity.divergence(path, error)
+    drawn = sensitivity.drawn(path, rows, seed)
+    return sensitivity.divergence(path, error[drawn], drawn)

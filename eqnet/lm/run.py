@@ -1,0 +1,284 @@
+"""A run of a language model: what is searched, and the folder in which all that was measured is kept.
+
+The folder holds ``plan.json``; ``sensitivity.json``, the divergence expected of each format; ``codes/``, the layers in
+the formats that are left (see ``bank.py``); ``measurements.sqlite`` and, on all held-out text, ``validation.sqlite``
+and ``test.sqlite``; and what was found: ``subnet.json``, ``result.json``, ``report.html``, ``figures/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from eqnet.errors import RunError
+from eqnet.files import remove_unfinished, write_atomically
+from eqnet.lm.bank import Bank, Shared
+from eqnet.lm.judge import Workbench
+from eqnet.lm.methods import METHODS, Method
+from eqnet.lm.pruning import expected_divergence, pruned
+from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype, shared_weights
+from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
+from eqnet.lm.source import open_source
+from eqnet.lm.space import choices_of, space_of
+from eqnet.lm.text import windows
+from eqnet.lock import RunLock
+from eqnet.run import KEPT as KEPT_OF_TASKS
+from eqnet.run import MANIFEST as MANIFEST_OF_TASKS
+from eqnet.search.budget import Budget
+from eqnet.search.driver import Settings, search_subject
+from eqnet.search.problem import Problem
+from eqnet.search.result import ReportData
+from eqnet.search.store import Store
+from eqnet.search.subject import Part
+from eqnet.space import ElasticSpace
+from eqnet.target import Target
+
+Report = Callable[[str, int, int], None]
+
+MANIFEST = "plan.json"
+SENSITIVITY = "sensitivity.json"
+CODES = "codes"
+_FINAL: Mapping[Part, str] = {"validation": "validation.sqlite", "test": "test.sqlite"}
+_DATABASES = tuple(f"{name}{end}" for name in _FINAL.values() for end in ("", "-shm", "-wal"))
+KEPT = (MANIFEST, SENSITIVITY, CODES, *_DATABASES, *(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS))
+"""What a run keeps in its folder, and all that starting over removes."""
+
+DISTILLED_FROM = "gptq"
+"""Whose codes ``distill`` starts from; those a search measures, as training each of them would take days."""
+
+CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 24, 512
+"""Of the text that goes forward and backward through the model once."""
+
+HELD_OUT_WINDOWS, HELD_OUT_LENGTH = 16, 256
+"""Of the text that subnets are measured on; see ``Windows.split``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides the measurements of a run.
+
+    Attributes:
+        model: folder or .gguf file.
+        method: that makes codes: one of ``METHODS``, or ``distill``.
+        text: files that calibration and held-out text come from; eqnet's own text if there are none.
+        space: as ``choices_of`` reads it.
+        seed: of everything that is drawn.
+    """
+
+    model: str
+    method: str = "gptq"
+    text: tuple[str, ...] = ()
+    space: str = "language-model"
+    seed: int = 0
+
+
+class LanguageRun:
+    """A run's folder, opened for this process alone; made if need be.
+
+    Args:
+        folder: of the run.
+        plan: what the run is of.
+        report: told (stage, done, total).
+
+    Raises:
+        RunError: the folder holds a run of something else, is in use, or cannot be written.
+        InputError: the model, the text or the space cannot be used.
+
+    Attributes:
+        folder, plan: as given; paths of the plan are absolute.
+        source: of the model.
+        space: of the model, before a target or anything else narrows it.
+        calibration: token ids, int64 [N, T].
+        held_out: text that the codes were not fitted to.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, report: Report | None = None) -> None:
+        choices = choices_of(plan.space)
+        self.folder, self._report = folder, report
+        self.plan = Plan(
+            model=str(Path(plan.model).absolute()),
+            method=plan.method,
+            text=tuple(str(Path(file).absolute()) for file in plan.text),
+            space=str(choices),
+            seed=plan.seed,
+        )
+        self.method: Method = METHODS[DISTILLED_FROM if plan.method not in METHODS else plan.method]
+        self.source = open_source(plan.model)
+        self.space: ElasticSpace = space_of(self.source, choices)
+        context = _context(self.source.config)
+        self.calibration = self._windows(CALIBRATION_LENGTH, CALIBRATION_WINDOWS, "calibration", context)
+        self.held_out = Windows.split(self._windows(HELD_OUT_LENGTH, HELD_OUT_WINDOWS, "held-out", context))
+        text = hashlib.sha256(self.calibration.numpy().tobytes()).hexdigest()[:16]
+        self.identity = f"{self.source.fingerprint()}:{text}:{self.method.name}:{self.space.scale_bits}"
+        self._lock = RunLock(folder)
+        try:
+            self._keep_manifest()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def reopen(cls, folder: Path, report: Report | None = None) -> LanguageRun:
+        """Opens the run that ``folder`` holds; raises RunError if it holds none of a language model."""
+        path = folder / MANIFEST
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            plan = Plan(found["model"], found["method"], tuple(found["text"]), found["space"], found["seed"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise RunError(f"{folder}: holds no run of a language model ({e!r}); see eqnet search --model") from e
+        return cls(folder, plan, report)
+
+    def close(self) -> None:
+        """Lets other processes open the run."""
+        self._lock.release()
+
+    def __enter__(self) -> LanguageRun:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def search(self, budgets: Sequence[Budget], settings: Settings, target: Target | None = None) -> ReportData:
+        """Finds the subnet of least divergence from the model in floating point that meets every budget.
+
+        Raises:
+            BudgetError: no subnet meets the budgets, which is found out before any work; or one bounds what means
+                nothing for a language model.
+            InputError: the target runs nothing of some layer.
+        """
+        check_budgets(budgets)
+        Problem.of(self.space, budgets, target)
+        runs = target.restrict(self.space) if target is not None else self.space
+        with ExitStack() as stack:
+            final = {
+                part: stack.enter_context(Store.open(self.folder / name, f"{self.identity}:{_digest(ids)}"))
+                for (part, name), ids in zip(
+                    _FINAL.items(), (self.held_out.validation, self.held_out.test), strict=True
+                )
+            }
+            subject = LanguageSubject(
+                self.source.name,
+                self.identity,
+                pruned(runs, self._expected()),
+                self.space,
+                self._shared,
+                self._bank,
+                Workbench(self._model, self._weights, self._bank, self._weight),
+                self.held_out,
+                final,
+                self._report,
+            )
+            store = self.folder / "measurements.sqlite"
+            return search_subject(subject, budgets, settings, store=store, target=target, report=self._report)
+
+    def _windows(self, length: int, count: int, part: str, context: int) -> Tensor:
+        return windows(
+            self._tokenizer,
+            self.plan.text or None,
+            length=min(length, context),
+            part=part,
+            count=count,
+            seed=self.plan.seed,
+            vocabulary=int(getattr(self.source.config, "vocab_size", 0)) or None,
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self.source.tokenizer()
+
+    @cached_property
+    def _model(self) -> Any:
+        return self.source.load()
+
+    @cached_property
+    def _shared(self) -> dict[str, tuple[Shared, ...]]:
+        return shared_weights(self._model, self.space)
+
+    @property
+    def _weights(self) -> list[Shared]:
+        return [layers for tied in self.space.sets for layers in self._shared[tied.name]]
+
+    def _weight(self, path: str) -> Tensor:
+        return self.source.tensor(f"{path}.weight")
+
+    @cached_property
+    def _sensitivity(self) -> Sensitivity:
+        # Of the model as it was given, whatever the one that is measured holds by now.
+        return sensitivity_of(self.source.load(), self.calibration, seed=self.plan.seed, report=self._report)
+
+    @cached_property
+    def _bank(self) -> Bank:
+        folder, scale = self.folder / CODES, scale_dtype(self.space)
+        return Bank(self.method, scale, self._weight, lambda: self._sensitivity, folder, self.plan.seed)
+
+    def _expected(self) -> dict[str, dict[str, float]]:
+        """What is expected of each format of each tied set; kept in the folder."""
+        path = self.folder / SENSITIVITY
+        if path.exists():
+            try:
+                found: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+                assert all(str(c.weight) in found[tied.name] for tied in self.space.sets for c in tied.choices)
+                return found
+            except (OSError, ValueError, KeyError, TypeError, AssertionError) as e:
+                raise RunError(f"{path}: cannot be read ({e!r}); remove it, or start over with --fresh") from e
+        # Error compensation, all formats of all layers of it, would take longer than the whole search.
+        cheap = METHODS["mse"] if self.method.needs_hessian else self.method
+        expected = expected_divergence(
+            self.space,
+            self._shared,
+            cheap,
+            self._weight,
+            self._sensitivity,
+            scale=scale_dtype(self.space),
+            seed=self.plan.seed,
+            report=self._report,
+        )
+        write_atomically(path, json.dumps(expected, indent=1) + "\n")
+        return expected
+
+    def _keep_manifest(self) -> None:
+        """Writes the plan, or raises RunError if the folder holds another one."""
+        path = self.folder / MANIFEST
+        if (self.folder / MANIFEST_OF_TASKS).exists():
+            raise RunError(f"{self.folder}: holds the run of a task; choose another folder with --out")
+        mine = {"version": 1, "kind": "language-model", **asdict(self.plan), "identity": self.identity}
+        mine["text"] = list(self.plan.text)
+        remove_unfinished(self.folder, KEPT)
+        if not path.exists():
+            write_atomically(path, json.dumps(mine, indent=2) + "\n")
+            return
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            different = [key for key, value in mine.items() if found.get(key) != value and key != "model"]
+        except (OSError, ValueError, AttributeError) as e:
+            raise RunError(f"{path}: cannot be read as a plan ({e}); start over with --fresh") from e
+        if different:
+            key = different[0]
+            said = (
+                "another model, or other text" if key == "identity" else f"{key} {found.get(key)!r}, not {mine[key]!r}"
+            )
+            raise RunError(
+                f"{self.folder}: holds a run with {said}; choose another folder with --out, or start over with --fresh"
+            )
+
+
+def is_language_run(folder: Path) -> bool:
+    """Whether a folder holds the run of a language model."""
+    return (folder / MANIFEST).is_file()
+
+
+def _context(config: Any) -> int:
+    text = config.get_text_config(decoder=True)
+    return int(getattr(text, "max_position_embeddings", None) or CALIBRATION_LENGTH)
+
+
+def _digest(ids: Tensor) -> str:
+    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,205 @@
+"""A language model, as a search sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqnet.errors import BudgetError
+from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
+from eqnet.lm.bank import Bank, Shared
+from eqnet.lm.judge import LanguageJudge, Workbench
+from eqnet.lm.spread import spread
+from eqnet.search.budget import Budget
+from eqnet.search.cost import CostModel
+from eqnet.search.noise import Noise
+from eqnet.search.problem import Problem
+from eqnet.search.score import PERPLEXITY
+from eqnet.search.settings import Settings
+from eqnet.search.store import Measurement, Store
+from eqnet.search.subject import Formats, Genes, Part, Standing
+from eqnet.space import ElasticSpace
+from eqnet.subnet import Subnet
+
+Report = Callable[[str, int, int], None]
+
+METRICS = ("code_bits", "bpw", "bytes")
+"""What budgets of language models bound."""
+
+UNIFORM_GROUP = 128
+"""Weights of a group in the uniform networks that the winner is shown beside, as published ones have it."""
+
+UNIFORM_MARGIN = 1.25
+"""Stored bits per weight that a uniform network may differ from the winner in, to be shown beside it."""
+
+
+def settings_of(samples: int, pareto: int, seed: int) -> Settings:
+    """How hard a language model is searched: its networks are few and slow to measure, and well predicted."""
+    return Settings(samples=samples, held_out=samples // 3, rounds=2, verified=4, finalists=2, pareto=pareto, seed=seed)
+
+
+def check_budgets(budgets: Sequence[Budget]) -> None:
+    """Raises BudgetError if a budget bounds what means nothing for a language model."""
+    for budget in budgets:
+        if budget.metric not in METRICS:
+            raise BudgetError(
+                f"budget '{budget}': of a language model the stored bits per weight can be bounded (4.25bpw), the mean "
+                "width of its codes (4bit) or its size (300MB); its weights alone are quantized"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Held-out text, int64 [N, T] each.
+
+    Attributes:
+        validation: what a search sees.
+        quick: how many of them each measurement uses.
+        test: what it does not see.
+    """
+
+    validation: Tensor
+    quick: int
+    test: Tensor
+
+    @classmethod
+    def split(cls, windows: Tensor) -> Windows:
+        """One half to search on, half of which for each measurement; the other half to test on."""
+        half = max(1, len(windows) // 2)
+        test = windows[half:] if len(windows) > 1 else windows
+        return cls(windows[:half], max(1, half // 2), test)
+
+    def fingerprint(self) -> str:
+        """Of what each measurement uses, 16 digits."""
+        return hashlib.sha256(self.validation[: self.quick].numpy().tobytes()).hexdigest()[:16]
+
+
+class LanguageSubject:
+    """A ``Subject``.
+
+    Args:
+        name: for people.
+        identity: of the model, the calibration text and the method that the codes come from.
+        space: pruned; what may be proposed.
+        whole: the same before it was pruned, which has the uniform networks.
+        shared: by the name of a tied set, its weights.
+        bank: has the codes.
+        bench: has the model.
+        windows: held-out text.
+        final: store of measurements on all of the validation and test text, which are slow; None keeps none.
+        report: told (stage, done, total).
+    """
+
+    score = PERPLEXITY
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        space: ElasticSpace,
+        whole: ElasticSpace,
+        shared: Mapping[str, Sequence[Shared]],
+        bank: Bank,
+        bench: Workbench,
+        windows: Windows,
+        final: Mapping[Part, Store] | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.name, self._identity = name, identity
+        self._space, self._whole, self._shared, self._bank = space, whole, shared, bank
+        self._windows, self._final, self._report = windows, final or {}, report
+        self._judges = {
+            "validation": LanguageJudge(bench, windows.validation),
+            "test": LanguageJudge(bench, windows.test),
+        }
+
+    @property
+    def space(self) -> ElasticSpace:
+        return self._space
+
+    def fingerprint(self) -> str:
+        return f"{self._identity}:{self._windows.fingerprint()}"
+
+    def sample(self, count: int, rng: np.random.Generator) -> Genes:
+        self._prepare()
+        return spread(self._space, self.noise().weight, count, rng)
+
+    def noise(self) -> Noise:
+        return self._noise
+
+    def quick(self, subnet: Formats) -> Measurement:
+        return self._judges["validation"].measure(subnet, self._windows.quick)
+
+    def full(self, subnet: Formats) -> Measurement:
+        return self._measured(subnet, "validation")
+
+    def standing(self, subnet: Formats | None, part: Part) -> Standing:
+        measured = self._measured(subnet, part)
+        return Standing(self.score.of(measured), measured.divergence)
+
+    def uniform(self, problem: Problem, winner: Subnet) -> Mapping[int, Subnet]:
+        costs = CostModel(self._whole)
+        target = costs.cost(winner).bpw
+        subnets = {bits: uniform_subnet(self._whole, bits) for bits in range(MIN_BITS, MAX_BITS + 1)}
+        return {bits: s for bits, s in subnets.items() if abs(costs.cost(s).bpw - target) <= UNIFORM_MARGIN}
+
+    def _measured(self, subnet: Formats | None, part: Part) -> Measurement:
+        """On all text of a part; from the store if it is there."""
+        store = self._final.get(part)
+        key: Formats = subnet if subnet is not None else {}
+        found = store.get(key) if store is not None else None
+        if found is None:
+            found = self._judges[part].measure(subnet)
+            if store is not None:
+                store.add(key, found)
+        return found
+
+    def _prepare(self) -> None:
+        """Makes the codes of every choice, and of the uniform networks."""
+        uniform = [uniform_subnet(self._whole, bits) for bits in range(MIN_BITS, MAX_BITS + 1)]
+        wanted: dict[Shared, list[Format]] = {}
+        for tied in self._space.sets:
+            formats = [choice.weight for choice in tied.choices]
+            formats += [subnet[tied.name].weight for subnet in uniform]
+            wanted |= {layers: list(dict.fromkeys(formats)) for layers in self._shared[tied.name]}
+        self._bank.prepare(wanted, self._report)
+
+    @cached_property
+    def _noise(self) -> Noise:
+        """What the codes themselves are expected to cost."""
+        weight = tuple(
+            np.array([sum(self._bank.nats(w, c.weight) for w in self._shared[tied.name]) for c in tied.choices])
+            for tied in self._space.sets
+        )
+        return Noise(weight, tuple(np.zeros(len(table)) for table in weight), alike=True)
+
+
+def uniform_subnet(space: ElasticSpace, bits: int) -> Subnet:
+    """The network of one width throughout, in groups of ``UNIFORM_GROUP`` with zero points where the space has them."""
+    return space.nearest(LayerFormat(Format(bits, False, Granularity.GROUP, UNIFORM_GROUP), None))
+
+
+def shared_weights(model: Any, space: ElasticSpace) -> dict[str, tuple[Shared, ...]]:
+    """The weights of each tied set, by its name; layers that have one weight are together.
+
+    Codes of a weight that is looked up and multiplied are fitted to what it is multiplied by.
+    """
+    found = {}
+    for tied in space.sets:
+        by_weight: dict[int, list[str]] = {}
+        for layer in tied.layers:
+            by_weight.setdefault(id(model.get_submodule(layer.name).weight), []).append(layer.name)
+        found[tied.name] = tuple(Shared(tuple(paths), paths[-1]) for paths in by_weight.values())
+    return found
+
+
+def scale_dtype(space: ElasticSpace) -> torch.dtype:
+    """The type that scales are stored in."""
+    return torch.float16 if space.scale_bits == 16 else torch.float32

@@ -1,0 +1,170 @@
+"""How much each layer of a language model minds errors in its weight, from one backward pass.
+
+To second order, the divergence KL(float ‖ quantized) of the next token is half the Fisher information's quadratic form
+of the error. K-FAC (Martens and Grosse, ICML 2015, arXiv 1503.05671) takes the information of a layer apart into what
+goes in and what comes back: with ``H = mean x xᵀ`` over its inputs and ``F_o = mean g_o²`` over the gradients at its
+outputs, of the log-likelihood of tokens that are drawn from the model's own distribution,
+
+    divergence ≈ ½ Σ_o F_o · ΔW_o H ΔW_oᵀ.
+
+An embedding is a layer whose input is one-hot: there F is how often each token is looked up, and H the diagonal matrix
+of the mean squared gradients at what is looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqnet.errors import ModelError
+from eqnet.lm.structure import structure_of, tied_sets
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Sensitivity:
+    """Second moments of each layer, by its path.
+
+    Attributes:
+        inputs: H, float32 [cols, cols]; layers with the same input share one tensor.
+        outputs: F, float32 [rows], not negative.
+    """
+
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor]
+
+    def divergence(self, path: str, error: Tensor, rows: Tensor | None = None) -> float:
+        """The divergence that an error in a weight is expected to cause, in nats a token.
+
+        Args:
+            path: of the layer.
+            error: of its weight, float32 [rows, cols].
+            rows: the weight's rows that ``error`` has, if it has not all, as ``drawn`` gives them.
+        """
+        form = ((error @ self.inputs[path]) * error).sum(1).double()
+        weights = self.outputs[path].double()
+        if rows is None:
+            return 0.5 * float(weights @ form)
+        return 0.5 * float(weights.sum()) * float(form.mean())
+
+    def drawn(self, path: str, count: int, seed: int) -> Tensor:
+        """Rows of a layer, int64 [count], each as often as its F has it: the mean over them is that of all."""
+        weights = self.outputs[path].double() + 1e-30
+        generator = torch.Generator().manual_seed(seed)
+        return torch.multinomial(weights, count, replacement=True, generator=generator)
+
+
+def sensitivity_of(model: Any, ids: Tensor, *, seed: int = 0, report: Report | None = None) -> Sensitivity:
+    """Runs a model forward and backward once over windows of text.
+
+    Args:
+        model: of transformers, with weights, in eval mode; it is left as it was.
+        ids: int64 [N, T].
+        seed: of the tokens that are drawn.
+        report: told (stage, done, total).
+
+    Raises:
+        ModelError: a gradient or an input is not finite.
+    """
+    structure = structure_of(model)
+    paths = [path for tied in tied_sets(model) for path in tied]
+    watch = _Watch(model, structure.embedding, structure.head, paths)
+    generator = torch.Generator().manual_seed(seed)
+    with _frozen(model), watch.hooked():
+        for index, window in enumerate(ids):
+            if report is not None:
+                report("Measuring sensitivity", index, len(ids))
+            watch.backward(model(input_ids=window[None], use_cache=False).logits[0], generator)
+    if report is not None:
+        report("Measuring sensitivity", len(ids), len(ids))
+    return watch.result(ids.numel())
+
+
+class _Watch:
+    """Sums up what goes into the layers and what comes back."""
+
+    def __init__(self, model: nn.Module, embedding: str, head: str, paths: list[str]) -> None:
+        self._model, self._embedding, self._head, self._paths = model, embedding, head, paths
+        self._inputs: dict[str, Tensor] = {}
+        self._owner: dict[str, str] = {}
+        self._outputs: dict[str, Tensor] = {}
+        self._last: tuple[Tensor, str] | None = None
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        hooks = [
+            self._model.get_submodule(path).register_forward_hook(
+                self._looked_up if path == self._embedding else self._multiplied(path)
+            )
+            for path in self._paths
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def backward(self, logits: Tensor, generator: torch.Generator) -> None:
+        """Draws the next token everywhere, and goes back; logits [T, vocabulary]."""
+        likely = logits.float().log_softmax(1)
+        chances = likely.detach().exp()
+        # The mean square at the logits is known exactly, and needs no draws.
+        self._add(self._outputs, self._head, (chances * (1 - chances)).sum(0))
+        self._add(self._outputs, self._embedding, chances.sum(0))
+        drawn = torch.multinomial(chances, 1, generator=generator)
+        likely.gather(1, drawn).sum().backward()  # type: ignore[no-untyped-call]
+        self._last = None
+
+    def result(self, count: int) -> Sensitivity:
+        """Means over ``count`` tokens."""
+        means = {path: total / count for path, total in self._inputs.items()}
+        means[self._embedding] = torch.diag(means[self._embedding])
+        inputs = {path: means[self._owner.get(path, path)] for path in self._paths}
+        outputs = {path: self._outputs[path] / count for path in self._paths}
+        for path in self._paths:
+            if not (torch.isfinite(inputs[path]).all() and torch.isfinite(outputs[path]).all()):
+                raise ModelError(f"layer '{path}': its inputs or gradients hold inf or NaN; check the model's weights")
+        return Sensitivity(inputs, outputs)
+
+    def _looked_up(self, _module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_()
+        leaf.register_hook(lambda g: self._add(self._inputs, self._embedding, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
+        return leaf
+
+    def _multiplied(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+            x = arguments[0]
+            if self._last is not None and self._last[0] is x:
+                self._owner[path] = self._last[1]
+            else:
+                self._last = (x, path)
+                flat = x.detach().flatten(0, -2).float()
+                self._add(self._inputs, path, flat.T @ flat)
+            if path != self._head:
+                output.register_hook(lambda g: self._add(self._outputs, path, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
+
+        return hook
+
+    @staticmethod
+    def _add(sums: dict[str, Tensor], path: str, value: Tensor) -> None:
+        sums[path] = sums[path] + value if path in sums else value
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """No gradients of weights, which nobody asks for."""
+    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    for parameter, _ in asked:
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, before in asked:
+            parameter.requires_grad_(before)

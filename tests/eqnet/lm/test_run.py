@@ -1,0 +1,76 @@
+"""A whole search of a small language model of bytes, and what a second one finds in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqnet.errors import BudgetError, RunError
+from eqnet.lm.run import LanguageRun, Plan
+from eqnet.lm.search import settings_of
+from eqnet.search.budget import Budget
+
+transformers = pytest.importorskip("transformers")
+
+SPACE = "w=2-8:group32:sym,asym"
+SETTINGS = settings_of(samples=20, pareto=0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained: whatever it says, there is something to keep close to."""
+    config = transformers.LlamaConfig(
+        vocab_size=256,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _random_state() -> object:
+    state = torch.get_rng_state()
+    yield
+    torch.set_rng_state(state)
+
+
+def test_a_search_keeps_to_its_budget_and_a_second_one_measures_little(model: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
+    plan = Plan(str(model), space=SPACE)
+    with LanguageRun(tmp_path / "run", plan, lambda stage, done, total: stages.append(stage)) as run:
+        found = run.search([Budget.parse("4.25bpw")], SETTINGS).result
+        assert found.cost.bpw <= 4.25
+        assert set(found.subnet) == {layer.name for layer in run.space.layers}
+    assert any("sensitivity" in stage for stage in stages)
+    assert (tmp_path / "run" / "measurements.sqlite").exists()
+    stages.clear()
+    with LanguageRun.reopen(tmp_path / "run", lambda stage, done, total: stages.append(stage)) as run:
+        again = run.search([Budget.parse("4.25bpw")], SETTINGS).result
+        assert dict(again.subnet) == dict(found.subnet)
+        assert not any("sensitivity" in stage for stage in stages), "it is kept in the folder"
+        with pytest.raises(BudgetError, match="1bpw"):
+            run.search([Budget.parse("1bpw")], SETTINGS)
+        with pytest.raises(BudgetError, match="stored bits per weight"):
+            run.search([Budget.parse("2GBOPs")], SETTINGS)
+
+
+def test_a_folder_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
+    with LanguageRun(tmp_path / "run", Plan(str(model), space=SPACE)):
+        pass
+    with pytest.raises(RunError, match="run"):
+        LanguageRun(tmp_path / "run", Plan(str(model), method="rtn", space=SPACE))
+    with pytest.raises(RunError, match="holds no run of a language model"):
+        LanguageRun.reopen(tmp_path)
