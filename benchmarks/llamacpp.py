@@ -154,6 +154,7 @@ class Peer:
     """A GGUF file in llama.cpp, as what `eqnet.lm.evaluation` takes for a model.
 
     Attributes:
+        nbytes: of all tensors.
         bpw: bits of all tensors over their number of values.
     """
 
@@ -177,7 +178,8 @@ class Peer:
         settings.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = lib.llama_init_from_model(self._model, settings)
         self._vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
-        self.bpw = 8 * lib.llama_model_size(self._model) / lib.llama_model_n_params(self._model)
+        self.nbytes = int(lib.llama_model_size(self._model))
+        self.bpw = 8 * self.nbytes / lib.llama_model_n_params(self._model)
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Logits [1, T, vocabulary] of ids [1, T], a text of its own."""
