@@ -15,6 +15,7 @@ set(KERNEL_SOURCES
   linear/activations.cpp
   linear/linear.cpp
   linear/panels.cpp
+  linear/product.cpp
   linear/tables.cpp
   program/operation.cpp
   program/operations.cpp

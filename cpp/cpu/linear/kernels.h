@@ -63,6 +63,14 @@ struct LinearKernels {
   void (*gemm_float[17])(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums);
 };
 
+constexpr std::int64_t kFloatCols = 256;  // columns that are dequantized at once: 32 KiB
+
+// Segments of so many columns of a panel; whole blocks.
+inline std::int64_t part_segments(const PanelShape& shape) {
+  const std::int64_t count = shape.segment_cols() < kFloatCols ? kFloatCols / shape.segment_cols() : 1;
+  return shape.half_blocks() ? (count + 1) / 2 * 2 : count;
+}
+
 // The table of each instruction set that is compiled in, best first, ended by null.
 extern const LinearKernels* const kLinearKernels[];
 
