@@ -62,12 +62,13 @@ class BiasInUnits(ir.passes.InPlacePass):
         weight = IntegerWeight.of(layer)
         fitted = fit(Sums.of(layer, weight), codes, free=weight.scale.size > 1)
         op = Operators()
-        scale = constant(op, fitted.scale)
-        matrix = op.DequantizeLinear(dequantize.inputs[0], scale, dequantize.inputs[2], **dequantize.attributes)
-        bias = constant(op, fitted.bias)
+        if len(dequantize.outputs[0].uses()) > 1:  # a layer that is called again, with other codes behind it
+            again = op.DequantizeLinear(*dequantize.inputs, **dequantize.attributes)
+            conv.replace_input_with(1, again)
+            dequantize = op.nodes[-1]
+        _set(op, dequantize, 1, fitted.scale)
+        _set(op, conv, 2, fitted.bias)
         insert(graph, op, conv)
-        conv.replace_input_with(1, matrix)
-        conv.replace_input_with(2, bias)
         return True
 
 
@@ -186,6 +187,17 @@ def _bounds_of_steps(edges: Array, below: Array, above: Array) -> tuple[Array, A
     """The least and the largest Δ [rows] with ``below < edges · Δ ≤ above`` [rows, edges]."""
     ends = below / edges, above / edges
     return np.where(edges > 0, *ends).max(1), np.where(edges > 0, *ends[::-1]).min(1)
+
+
+def _set(op: Operators, node: ir.Node, index: int, array: Array) -> None:
+    """Makes ``array`` an input of ``node``, under the name of what was there unless others read that."""
+    value = node.inputs[index]
+    assert value is not None
+    if len(value.uses()) == 1:
+        value.const_value = ir.tensor(array, name=value.name)
+        value.shape = ir.Shape(array.shape)
+    else:
+        node.replace_input_with(index, constant(op, array))
 
 
 def _is_narrow(node: ir.Node) -> bool:

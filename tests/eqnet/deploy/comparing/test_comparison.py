@@ -189,7 +189,7 @@ def test_result_that_is_held_in_8_bits_does_not_depart_unless_it_is_wrong(
 def test_export_that_rounds_sums_does_not_depart_unless_a_layer_is_wrong(
     packed: PackedModel, x: Tensor, tmp_path: Path
 ) -> None:
-    write_onnx(packed, tmp_path / "x.onnx", x[:2], calibration=[x])
+    write_onnx(packed, tmp_path / "x.onnx", x[:2], calibration=[x], options=OnnxOptions(exact=False))
     right, runner = PackedRunner(Path("a"), packed), eqnet.runtime.open(tmp_path / "x.onnx")
     assert "head" in runner.approximate(), "behind the sum"
     assert _departing(_compared(right, runner, x)) == []
