@@ -14,6 +14,7 @@ _TEXT = '''\
 """
 
 import os
+import threading
 from pathlib import Path
 
 os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")  # leaves TVM's compiler aside
@@ -21,12 +22,20 @@ os.environ.setdefault("TVM_BIND_THREADS", "0")  # leaves this process on all of 
 import tvm
 from tvm.runtime.vm import VirtualMachine
 
-_machine = VirtualMachine(tvm.runtime.load_module(str(Path(__file__).with_name("{name}"))), tvm.cpu())
+_library = tvm.runtime.load_module(str(Path(__file__).with_name("{name}")))
+
+
+class _Machine(threading.local):  # one for each thread: a machine runs one call at a time
+    def __init__(self):
+        self.main = VirtualMachine(_library, tvm.cpu())["main"]
+
+
+_machine = _Machine()
 
 
 def model(*inputs):
     """NumPy arrays in the order of the model's inputs; the result, or a list of results."""
-    result = _machine["main"](*map(tvm.runtime.tensor, inputs))
+    result = _machine.main(*map(tvm.runtime.tensor, inputs))
     return result.numpy() if hasattr(result, "numpy") else [part.numpy() for part in result]
 '''
 

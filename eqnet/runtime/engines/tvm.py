@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,9 @@ class TvmRunner(Runner):
 
     kind = "tvm"
 
-    def __init__(self, path: Path, library: LibraryRecord, program: Any, threads: int | None) -> None:
+    def __init__(self, path: Path, library: LibraryRecord, machine: _Machine, threads: int | None) -> None:
         super().__init__(path, library.record, library.inputs)
-        self._main, self._threads = program[MAIN], threads
+        self._machine, self._threads = machine, threads
 
     @classmethod
     def open(cls, path: Path, *, threads: int | None = None) -> TvmRunner:
@@ -86,11 +87,8 @@ class TvmRunner(Runner):
         if library.machine != elf.this_machine():
             raise RunError(f"{path}: is for {library.machine}; this machine is {elf.this_machine()}: export it anew")
         tvm = _runtime(path)
-        from tvm.runtime.vm import VirtualMachine
-
         try:
-            program = VirtualMachine(tvm.runtime.load_module(str(path.resolve())), tvm.cpu())
-            return cls(path, library, program, threads)
+            return cls(path, library, _Machine(tvm.runtime.load_module(str(path.resolve()))), threads)
         except (AttributeError, RuntimeError, ValueError) as e:  # the first if a function is not in it
             raise RunError(
                 f"{path}: TVM finds no Relax program with a function '{MAIN}' in it ({_last_line(e)}); export it again "
@@ -103,7 +101,7 @@ class TvmRunner(Runner):
         tvm = sys.modules["tvm"]
         _use_threads(tvm, self._threads or torch.get_num_threads())
         try:
-            returned = self._main(*(tvm.runtime.from_dlpack(_aligned(x)) for x in xs))
+            returned = self._machine.main(*(tvm.runtime.from_dlpack(_aligned(x)) for x in xs))
         except (RuntimeError, ValueError, TypeError) as e:
             raise InputError(f"{self.path}: does not run on {described(xs)}: {_last_line(e)}") from e
         return first_output(_tensors(returned))
@@ -113,6 +111,16 @@ class TvmRunner(Runner):
         if self.record is None:
             said.append(NO_RECORD)
         return "; ".join(said)
+
+
+class _Machine(threading.local):
+    """TVM's virtual machine of a library: one for each thread that calls, as a machine keeps the frames of one call."""
+
+    def __init__(self, library: Any) -> None:
+        import tvm
+        from tvm.runtime.vm import VirtualMachine
+
+        self.main = VirtualMachine(library, tvm.cpu())[MAIN]
 
 
 _pool: list[int] = []

@@ -11,6 +11,7 @@ _TEXT = '''\
     model({arguments})
 """
 
+import threading
 from pathlib import Path
 
 import tvm  # with its compiler: alone, TVM's runtime does not look for GPUs
@@ -22,12 +23,20 @@ _HERE, _DEVICE = Path(__file__).parent, tvm.cuda()
 tvm_ffi.register_global_func(
     "tvm_callback_cuda_compile", lambda source: (_HERE / "kernels.fatbin").read_bytes(), override=True
 )
-_machine = VirtualMachine(tvm.runtime.load_module(str(_HERE / "model.so")), _DEVICE)
+_library = tvm.runtime.load_module(str(_HERE / "model.so"))
+
+
+class _Machine(threading.local):  # one for each thread: a machine runs one call at a time
+    def __init__(self):
+        self.main = VirtualMachine(_library, _DEVICE)["main"]
+
+
+_machine = _Machine()
 
 
 def model(*inputs):
     """NumPy arrays in the order of the model's inputs; the result, or a list of results."""
-    result = _machine["main"](*(tvm.runtime.tensor(array, _DEVICE) for array in inputs))
+    result = _machine.main(*(tvm.runtime.tensor(array, _DEVICE) for array in inputs))
     return result.numpy() if hasattr(result, "numpy") else [part.numpy() for part in result]
 '''
 

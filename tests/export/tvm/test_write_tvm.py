@@ -21,6 +21,7 @@ from eqnet.packed.layers import PackedLinear
 from eqnet.packed.model import PackedModel
 from eqnet.packed.record import Record
 from eqnet.runtime import compile
+from eqnet.runtime import open as open_artifact
 from tests.eqnet.runtime.networks import Formats, packed
 from tests.export.tvm.libraries import defined_symbols, load, run
 from tests.export.tvm.test_serialized import chain
@@ -60,13 +61,13 @@ def test_several_threads_may_call_a_library_at_once(whole: dict[str, Any]) -> No
     model, report = whole[FORMATS[0]]
     x = torch.randn(4, 3, 6, 8, generator=torch.Generator().manual_seed(1))
     expected, found = compile(model, x)(x), list[Tensor]()
-    main = load(report.path)
-    callers = [threading.Thread(target=lambda: found.append(run(main, x))) for _ in range(4)]
+    opened = open_artifact(report.path)
+    callers = [threading.Thread(target=lambda: found.extend(opened(x) for _ in range(20))) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert len(found) == 4
+    assert len(found) == 80
     assert all(y.equal(expected) for y in found)
 
 
