@@ -18,7 +18,7 @@ from eqnet.packed.folding import fold
 from eqnet.packed.layers import PACKED, ChannelAffine, InputRange
 from eqnet.packed.layers.norm import into_identity, scale_and_shift
 from eqnet.packed.model import PackedModel
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord, Record, remade_buffers
 from eqnet.packed.tensor import PackedTensor
 from eqnet.space import Layer
 from eqnet.supernet import Supernet
@@ -73,7 +73,7 @@ def pack(
         into_identity(model.get_submodule(name))
     for name, parameter in model.named_parameters():
         _check_finite("the model", **{f"parameter '{name}'": parameter})
-    record = Record(records, dict(supernet.folded), affine, _remade(model), dict(metadata or {}))
+    record = Record(records, dict(supernet.folded), affine, remade_buffers(model), dict(metadata or {}))
     return PackedModel(model, record)
 
 
@@ -119,16 +119,6 @@ def _copy(supernet: Supernet) -> nn.Module:
     shared = [quantizer for layer in layers for quantizer in (layer.weight_quantizer, layer.input_quantizer)]
     weights = [p for layer in layers for p in layer.parameters(recurse=False) if id(p) not in elsewhere]
     return copy.deepcopy(supernet.model, {id(part): part for part in [*shared, *weights]})
-
-
-def _remade(model: nn.Module) -> dict[str, torch.dtype]:
-    """Types of the buffers in floating point that no state dict has: a model may change its own after it was made."""
-    return {
-        f"{path}.{name}".lstrip("."): buffer.dtype
-        for path, module in model.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name in module._non_persistent_buffers_set and buffer.is_floating_point()
-    }
 
 
 @contextmanager

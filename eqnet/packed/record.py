@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from eqnet.errors import InputError
 from eqnet.formats import Format
@@ -109,6 +110,16 @@ class Record:
                 dtypes = {name: _DTYPES[dtype] for name, dtype in remade.items()}
                 return cls(records, folded, tuple(affine), dtypes, metadata)
         raise InputError("expected 'layers', 'folded', 'affine', 'remade' and 'metadata' of a packed model")
+
+
+def remade_buffers(model: nn.Module) -> dict[str, torch.dtype]:
+    """Types of the buffers in floating point that no state dict has: a model may change its own after it was made."""
+    return {
+        f"{path}.{name}".lstrip("."): buffer.dtype
+        for path, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in module._non_persistent_buffers_set and buffer.is_floating_point()
+    }
 
 
 def _name(dtype: torch.dtype) -> str:

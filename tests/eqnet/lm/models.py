@@ -13,7 +13,7 @@ from eqnet.lm.structure import linears, structure_of
 from eqnet.packed.layers import PACKED
 from eqnet.packed.model import PackedModel
 from eqnet.packed.planes import pack
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord, Record, remade_buffers
 from eqnet.packed.tensor import PackedTensor
 from eqnet.randomness import seeded
 
@@ -96,13 +96,7 @@ def packed_model(source: Source, fmt: str = "int4:group32") -> PackedModel:
         packed = weights[id(weight)]
         PACKED[kind].convert(layer, path, packed, bias)
         records[path] = LayerRecord(kind.__name__, packed.format, None, tuple(weight.shape), torch.float32)
-    remade = {
-        f"{path}.{name}".lstrip("."): buffer.dtype
-        for path, module in model.named_modules()
-        for name, buffer in module.named_buffers(recurse=False)
-        if name in module._non_persistent_buffers_set and buffer.is_floating_point()
-    }
-    return PackedModel(model, Record(records, remade=remade))
+    return PackedModel(model, Record(records, remade=remade_buffers(model)))
 
 
 def rounded(weight: torch.Tensor, fmt: Format) -> PackedTensor:

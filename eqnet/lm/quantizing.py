@@ -1,0 +1,273 @@
+"""From a language model in its files to the packed one, block by block.
+
+The model is called once, on all calibration text. When a block's turn comes, its weights are read, the inputs of its
+layers are watched, its weights become codes, and what it makes of the text on those codes is what the next block sees:
+each block is fitted to the errors of those before it, and one block at a time is in memory in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eqnet.errors import InputError, ModelError
+from eqnet.formats import LayerFormat
+from eqnet.lm.assembling import assembled, packed_in_place
+from eqnet.lm.distilling import Distillation, first_tensor
+from eqnet.lm.methods import METHODS, Method
+from eqnet.lm.source import Source
+from eqnet.lm.structure import Structure, structure_of, tied_sets
+from eqnet.packed.model import PackedModel
+from eqnet.packed.record import LayerRecord, Record, remade_buffers
+from eqnet.packed.tensor import PackedTensor
+
+Report = Callable[[str, int, int], None]
+
+DISTILL, DISTILLED_FROM = "distill", "gptq"
+"""The method that trains blocks, and the one whose codes it starts from."""
+
+STAGE = "Quantizing"
+
+
+def quantize(
+    source: Source,
+    subnet: Mapping[str, LayerFormat],
+    *,
+    method: str = "gptq",
+    ids: Tensor | None = None,
+    scale: torch.dtype = torch.float16,
+    distillation: Distillation | None = None,
+    report: Report | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> PackedModel:
+    """Packs a language model.
+
+    Args:
+        source: of the model.
+        subnet: the format of the weight of each layer; those of tied weights are alike.
+        method: ``rtn``, ``mse``, ``gptq`` or ``distill``.
+        ids: calibration text, int64 [N, T]; ``rtn`` needs none, ``mse`` works without.
+        scale: type of the scales.
+        distillation: how ``distill`` trains; its defaults if None.
+        report: told (stage, done, total).
+        metadata: kept in the model's record; whatever JSON can hold.
+
+    Raises:
+        InputError: the method is unknown or needs text, or the subnet is of another model or quantizes activations.
+        ModelError: a layer cannot be quantized; the message names it.
+    """
+    if method not in (*METHODS, DISTILL):
+        raise InputError(f"--method {method}: is unknown; choose {', '.join((*METHODS, DISTILL))}")
+    first = METHODS[DISTILLED_FROM if method == DISTILL else method]
+    check_subnet(source, subnet)
+    if ids is None and first.needs_hessian:
+        raise InputError(f"--method {method}: needs calibration text; give some, or choose mse or rtn")
+    if ids is None or first.name == "rtn":
+        return assembled(source, _without_text(source, subnet, first, scale, report), metadata)
+    trained = (distillation or Distillation()) if method == DISTILL else None
+    return _Walk(source, subnet, first, scale, trained, report).run(ids, metadata)
+
+
+def check_subnet(source: Source, subnet: Mapping[str, LayerFormat]) -> None:
+    """Raises InputError unless ``subnet`` has a weight-only format for each layer of the model and for nothing else."""
+    names = [path for tied in tied_sets(source.skeleton()) for path in tied]
+    for path in names:
+        if path not in subnet:
+            raise InputError(f"the subnet has no format for layer '{path}' of {source.name}; it is of another model")
+    for path, fmt in subnet.items():
+        if path not in names:
+            raise InputError(f"the subnet has layer '{path}', which {source.name} has not; it is of another model")
+        if fmt.activation is not None:
+            raise InputError(f"layer '{path}': {fmt} quantizes activations; of language models weights alone are")
+
+
+def _without_text(
+    source: Source, subnet: Mapping[str, LayerFormat], method: Method, scale: torch.dtype, report: Report | None
+) -> dict[str, PackedTensor]:
+    """The weight of each layer, by its path."""
+    weights: dict[str, PackedTensor] = {}
+    for done, (path, fmt) in enumerate(subnet.items()):
+        if report is not None:
+            report(STAGE, done, len(subnet))
+        first = source.tied.get(f"{path}.weight", f"{path}.weight").removesuffix(".weight")
+        if first not in weights:
+            weights[first] = _quantized(method, path, source.tensor(f"{path}.weight"), fmt, scale, None)
+        weights[path] = weights[first]
+    if report is not None:
+        report(STAGE, len(subnet), len(subnet))
+    return {path: weights[path] for path in subnet}
+
+
+def _quantized(
+    method: Method, path: str, weight: Tensor, fmt: LayerFormat, scale: torch.dtype, hessian: Tensor | None
+) -> PackedTensor:
+    try:
+        return method.quantize(weight, fmt.weight, scale, hessian)
+    except ModelError as e:
+        raise ModelError(f"layer '{path}': {e}") from e
+
+
+class _Walk:
+    """One pass of the text through a skeleton that is packed on the way."""
+
+    def __init__(
+        self,
+        source: Source,
+        subnet: Mapping[str, LayerFormat],
+        method: Method,
+        scale: torch.dtype,
+        distillation: Distillation | None,
+        report: Report | None,
+    ) -> None:
+        self._source, self._subnet, self._method, self._scale = source, subnet, method, scale
+        self._distillation, self._report = distillation, report
+        self._model: Any = source.skeleton()
+        self._structure: Structure = structure_of(self._model)
+        self._records: dict[str, LayerRecord] = {}
+        self._exact: Tensor | None = None  # what the blocks so far make of the text in floating point
+
+    @torch.no_grad()
+    def run(self, ids: Tensor, metadata: Mapping[str, Any] | None) -> PackedModel:
+        """The packed model; ids [N, T]."""
+        model, structure = self._model, self._structure
+        table, head = model.get_submodule(structure.embedding), model.get_submodule(structure.head)
+        with self._taking_turns(), _set_aside(model, structure.head):
+            self._source.fill(model, "")
+            # What a table is looked up for is among the inputs of no layer: nothing weighs its errors.
+            packed = self._codes(structure.embedding, table.weight, None)
+            table.weight.copy_(packed.dequantize())
+            hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
+        if structure.tied:
+            exact = self._source.tensor(f"{structure.embedding}.weight")
+            packed = self._codes(structure.head, exact, _second_moments(hidden))
+        self._pack(structure.embedding, packed)
+        if not structure.tied:
+            self._source.fill(head, structure.head)
+            packed = self._codes(structure.head, head.weight, _second_moments(hidden))
+        self._pack(structure.head, packed)
+        self._tell(len(structure.blocks))
+        records = {path: self._records[path] for path in self._subnet}
+        return PackedModel(model, Record(records, remade=remade_buffers(model), metadata=dict(metadata or {})))
+
+    @contextmanager
+    def _taking_turns(self) -> Iterator[None]:
+        """Something without weights is in the place of each block."""
+        blocks = {path: self._model.get_submodule(path) for path in self._structure.blocks}
+        for path, block in blocks.items():
+            self._model.set_submodule(path, _Turn(path, block, self._take))
+        try:
+            yield
+        finally:
+            for path, block in blocks.items():
+                self._model.set_submodule(path, block)
+
+    def _take(self, path: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a block makes of its input when it is packed, which it is from then on."""
+        self._tell(self._structure.blocks.index(path))
+        self._source.fill(block, path)
+        layers = {f"{path}.{name}": m for name, m in block.named_modules() if f"{path}.{name}" in self._subnet}
+        with _watched(layers) as moments:
+            block(*args, **kwargs)
+        exact = {name: layer.get_parameter("weight").clone() for name, layer in layers.items() if self._distillation}
+        wanted = self._wanted(block, args, kwargs)
+        packed = {name: self._codes(name, layer.weight, moments[name]) for name, layer in layers.items()}
+        if self._distillation is not None:
+            names = {name.removeprefix(f"{path}."): name for name in layers}
+            trained = self._distillation.train(
+                block,
+                {short: exact[name] for short, name in names.items()},
+                {short: packed[name] for short, name in names.items()},
+                args,
+                kwargs,
+                wanted,
+            )
+            packed = {name: trained[short] for short, name in names.items()}
+        for name, layer in layers.items():
+            layer.get_parameter("weight").copy_(packed[name].dequantize())
+        result = block(*args, **kwargs)
+        for name in layers:
+            layer = layers[name]
+            bias = getattr(layer, "bias", None)
+            self._records[name] = packed_in_place(layer, name, packed[name], None if bias is None else bias.detach())
+        return result
+
+    def _wanted(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """What the block would make of the text in floating point, after blocks in floating point."""
+        if self._distillation is None:
+            return torch.empty(0)
+        given = args[0] if self._exact is None else self._exact
+        self._exact = first_tensor(block(given, *args[1:], **kwargs))
+        return self._exact
+
+    def _codes(self, path: str, weight: Tensor, moments: Tensor | None) -> PackedTensor:
+        method = self._method if moments is not None or not self._method.needs_hessian else METHODS["mse"]
+        return _quantized(method, path, weight.detach(), self._subnet[path], self._scale, moments)
+
+    def _pack(self, path: str, weight: PackedTensor) -> None:
+        layer = self._model.get_submodule(path)
+        bias = getattr(layer, "bias", None)
+        self._records[path] = packed_in_place(layer, path, weight, None if bias is None else bias.detach())
+
+    def _tell(self, done: int) -> None:
+        if self._report is not None:
+            self._report(STAGE, done, len(self._structure.blocks))
+
+
+class _Turn(nn.Module):
+    """Stands where a block was, and has none of its weights.
+
+    Models ask their blocks for more than to be called (which kind of attention they have), so all else is the block's.
+    """
+
+    def __init__(self, path: str, block: nn.Module, take: Callable[..., Any]) -> None:
+        super().__init__()
+        self.__dict__.update(_path=path, _block=block, _take=take)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._take(self._path, self._block, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_block"], name)
+
+
+@contextmanager
+def _set_aside(model: nn.Module, path: str) -> Iterator[None]:
+    """A module is not there; its weight stays if another one has it."""
+    module = model.get_submodule(path)
+    model.set_submodule(path, nn.Identity())
+    try:
+        yield
+    finally:
+        model.set_submodule(path, module)
+
+
+@contextmanager
+def _watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Second moments of what goes into layers, by their paths, once they were called."""
+    moments: dict[str, Tensor] = {}
+    last: list[tuple[Tensor, Tensor]] = []
+
+    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            if not (last and last[0][0] is given[0]):  # q, k and v see the same
+                last[:] = [(given[0], _second_moments(given[0]))]
+            moments[path] = last[0][1]
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(watch(path)) for path, layer in layers.items()]
+    try:
+        yield moments
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _second_moments(x: Tensor) -> Tensor:
+    """The mean of ``x xᵀ`` over all vectors, float32 [cols, cols]."""
+    flat = x.detach().flatten(0, -2).float()
+    return flat.T @ flat / len(flat)
