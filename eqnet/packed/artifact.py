@@ -45,7 +45,12 @@ _SHARD_NAME = re.compile(r"model(-[0-9]{5}-of-[0-9]{5})?\.safetensors")
 
 
 def write_artifact(
-    folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, shard_bytes: int = 5_000_000_000
+    folder: str | Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    specs: Mapping[str, Spec] | None = None,
+    *,
+    shard_bytes: int = 5_000_000_000,
 ) -> None:
     """Writes an artifact; a killed process leaves the old one or the new one, never half of one.
 
@@ -53,6 +58,7 @@ def write_artifact(
         folder: new, empty, or an older artifact, which is replaced; other files in it stay.
         config: what JSON can hold. ``quantization_config`` is completed by what is needed to check the files.
         tensors: dense; copied one at a time, if at all.
+        specs: of the tensors, where they are known and the tensors are made when they are asked for, one file at a time.
         shard_bytes: most bytes of the tensors of one file, unless a single tensor has more.
 
     Raises:
@@ -63,7 +69,8 @@ def write_artifact(
     config = _plain(config)
     if set(config["quantization_config"]) & set(_OWN):
         raise InputError(f"quantization_config: {', '.join(_OWN)} are set by the artifact; leave them out")
-    specs = {name: spec_of(name, tensor) for name, tensor in tensors.items()}
+    if specs is None:
+        specs = {name: spec_of(name, tensor) for name, tensor in tensors.items()}
     split = _split(specs, shard_bytes)
     names = _shard_names(len(split))
     with replacing(folder, CONFIG, lambda: _check_replaceable(folder), lambda new: _stale(folder, new)) as writing:
