@@ -109,3 +109,11 @@ def test_the_layers_of_a_checkpoint_are_found_by_name() -> None:
 def test_what_is_not_glms_is_refused(weight: torch.Tensor, scale: torch.Tensor, bits: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         import_glm(weight, scale, bits, name="fc")
+
+
+def test_more_bytes_than_one_block() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-128, 128, (5, 70_000), dtype=torch.int8, generator=generator)
+    packed = import_glm(weight, torch.ones(5).half(), 4)
+    expected = torch.stack([weight >> 4, (weight << 4) >> 4], 2).view(5, -1)
+    assert torch.equal(packed.integers(), expected.short())
