@@ -13,6 +13,7 @@ from eqnet.cli.compare import compare_command
 from eqnet.cli.eval import evaluate
 from eqnet.cli.export import export
 from eqnet.cli.generate import generate
+from eqnet.cli.importing import import_command
 from eqnet.cli.inspect import inspect
 from eqnet.cli.run import run
 from eqnet.cli.search import search
@@ -30,7 +31,19 @@ def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
 
 
-for command in (train, search, evaluate, inspect, export, run, generate, compare_command, bench, targets):
+for command in (
+    train,
+    search,
+    evaluate,
+    inspect,
+    export,
+    import_command,
+    run,
+    generate,
+    compare_command,
+    bench,
+    targets,
+):
     cli.add_command(command)
 
 

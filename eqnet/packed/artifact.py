@@ -58,7 +58,7 @@ def write_artifact(
         folder: new, empty, or an older artifact, which is replaced; other files in it stay.
         config: what JSON can hold. ``quantization_config`` is completed by what is needed to check the files.
         tensors: dense; copied one at a time, if at all.
-        specs: of the tensors, where they are known and the tensors are made when they are asked for, one file at a time.
+        specs: of the tensors, if they are known; tensors that are made when they are asked for are made once then.
         shard_bytes: most bytes of the tensors of one file, unless a single tensor has more.
 
     Raises:

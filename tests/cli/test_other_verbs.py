@@ -258,7 +258,10 @@ def test_unknown_device_and_target_are_refused(eqnet: Command, small_task: str, 
 
 VERBS = [
     (),
-    *((verb,) for verb in ("train", "search", "eval", "inspect", "export", "run", "compare", "bench", "targets")),
+    *(
+        (verb,)
+        for verb in ("train", "search", "eval", "inspect", "export", "import", "run", "compare", "bench", "targets")
+    ),
 ]
 
 

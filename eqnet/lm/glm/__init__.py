@@ -5,6 +5,6 @@ from __future__ import annotations
 from eqnet.lm.glm.checkpoint import GlmCheckpoint, Kind, Sizes, Weight
 from eqnet.lm.glm.reading import read_glm
 from eqnet.lm.glm.resharding import resharded
-from eqnet.lm.glm.writing import write_glm
+from eqnet.lm.glm.writing import Imported, write_glm
 
-__all__ = ["GlmCheckpoint", "Kind", "Sizes", "Weight", "read_glm", "resharded", "write_glm"]
+__all__ = ["GlmCheckpoint", "Imported", "Kind", "Sizes", "Weight", "read_glm", "resharded", "write_glm"]

@@ -94,8 +94,9 @@ def _joined(parts: Sequence[Weight], split: Split) -> Weight:
         if all(isinstance(part, PackedTensor) for part in parts):
             return columns_joined(cast(list[PackedTensor], parts))
         return torch.cat(cast(list[Tensor], parts), 1)
-    # Block by block, in each of them part by part.
-    pieces = [_rows(part, [split.spans(_height(part))[i]]) for i in range(len(split.blocks)) for part in parts]
+    pieces = list(parts)
+    if len(split.blocks) > 1:  # block by block, in each of them part by part
+        pieces = [_rows(part, [split.spans(_height(part))[i]]) for i in range(len(split.blocks)) for part in parts]
     if all(isinstance(piece, PackedTensor) for piece in pieces):
         return rows_joined(cast(list[PackedTensor], pieces))
     return torch.cat(cast(list[Tensor], pieces))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,24 @@ _TABLE = "word_embeddings"
 _COMPANIONS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
-def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Imported:
+    """What one process has of a checkpoint, written.
+
+    Attributes:
+        folder: of the artifact.
+        layers: the packed ones, by name.
+        nbytes: of all tensors.
+        architecture: the class of its model.
+    """
+
+    folder: Path
+    layers: Mapping[str, LayerRecord]
+    nbytes: int
+    architecture: str
+
+
+def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | None = None) -> tuple[Imported, ...]:
     """Writes a quantized checkpoint, in the memory of a gigabyte and a weight.
 
     In one piece it is one artifact. A ChatGLM2, ChatGLM3 or GLM-4 becomes transformers' own ``GlmForCausalLM``, whose
@@ -42,7 +59,7 @@ def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | No
         report: told (stage, done, total).
 
     Returns:
-        The folders of the artifacts.
+        The artifact of each process.
 
     Raises:
         InputError: the checkpoint is in floating point, or transformers cannot run what is to become its model.
@@ -57,6 +74,7 @@ def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | No
         )
     folders = [folder] if checkpoint.degree == 1 else [folder / f"rank-{rank}" for rank in range(checkpoint.degree)]
     _check_free(folder, folders)
+    imported = []
     for rank, (part, path) in enumerate(zip(checkpoint.parts, folders)):
         native = checkpoint.degree == 1 and runs_natively(checkpoint)
         config, weights = to_native(checkpoint) if native else (_by_name(checkpoint, rank), part)
@@ -65,7 +83,10 @@ def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | No
         record = {**Record(tensors.layers, metadata={"glm": _origin(checkpoint, rank)}).to_json(), "tied": {}}
         write_artifact(path, {**config, "quantization_config": record}, tensors, tensors.specs, shard_bytes=SHARD_BYTES)
         _copy_companions(checkpoint.folder, path)
-    return folders
+        nbytes = sum(spec.nbytes for spec in tensors.specs.values())
+        architecture = config["architectures"][0] if native else checkpoint.kind.value
+        imported.append(Imported(path, tensors.layers, nbytes, architecture))
+    return tuple(imported)
 
 
 class _Tensors(Mapping[str, Tensor]):

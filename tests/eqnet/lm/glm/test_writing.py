@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 import eqnet
 from eqnet.deploy.summary import summarize
@@ -15,11 +14,8 @@ from eqnet.errors import InputError, RunError
 from eqnet.lm.glm import read_glm, resharded, write_glm
 from eqnet.packed.artifact import Artifact
 from tests.eqnet.lm.glm.checkpoints import (
-    HEADS,
     HIDDEN,
     INNER,
-    LAYERS,
-    VOCABULARY,
     save,
     share,
     tensors,
@@ -27,47 +23,17 @@ from tests.eqnet.lm.glm.checkpoints import (
     whole_model,
     write_130b,
 )
-
-
-class Block(nn.Module):
-    """A block of GLM-130B, as far as its layers go."""
-
-    def __init__(self, degree: int) -> None:
-        super().__init__()
-        self.input_layernorm, self.post_attention_layernorm = nn.LayerNorm(HIDDEN), nn.LayerNorm(HIDDEN)
-        self.attention, self.mlp = nn.Module(), nn.Module()
-        self.attention.query_key_value = nn.Linear(HIDDEN, 3 * HIDDEN // degree)
-        self.attention.dense = nn.Linear(HIDDEN // degree, HIDDEN)
-        self.attention.rotary_emb = nn.Module()
-        self.attention.rotary_emb.register_buffer("inv_freq", torch.zeros(HIDDEN // HEADS // 2))
-        self.mlp.dense_h_to_4h = nn.Linear(HIDDEN, 2 * INNER // degree)
-        self.mlp.dense_4h_to_h = nn.Linear(INNER // degree, HIDDEN)
-
-
-class Own(nn.Module):
-    """A model of the user's own, its layers called as GLM-130B calls them."""
-
-    def __init__(self, degree: int = 1) -> None:
-        super().__init__()
-        self.transformer = nn.Module()
-        self.transformer.word_embeddings = nn.Embedding(VOCABULARY // degree, HIDDEN)
-        self.transformer.layers = nn.ModuleList(Block(degree) for _ in range(LAYERS))
-        self.transformer.final_layernorm = nn.LayerNorm(HIDDEN)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The MLPs one after the other."""
-        for block in self.transformer.layers:
-            value, gate = block.mlp.dense_h_to_4h(x).chunk(2, -1)  # type: ignore[union-attr, operator]
-            x = block.mlp.dense_4h_to_h(value * nn.functional.gelu(gate))  # type: ignore[union-attr, operator]
-        return x
+from tests.eqnet.lm.glm.own_model import Own
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_model_of_ones_own_computes_with_the_merged_weights(bits: int, tmp_path: Path) -> None:
     whole = unite(write_130b(tmp_path / "in", 2, bits))
     folder = tmp_path / "out"
-    assert write_glm(resharded(read_glm(tmp_path / "in"), 1), folder) == [folder]
+    (written,) = write_glm(resharded(read_glm(tmp_path / "in"), 1), folder)
+    assert (written.folder, written.architecture) == (folder, "GLM-130B")
     packed = eqnet.load(folder, Own)
+    assert (written.nbytes, set(written.layers)) == (packed.nbytes, set(packed.layers))
     expected = Own()
     expected.load_state_dict({name: torch.from_numpy(value) for name, value in whole.items()})
     x = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(0))
@@ -88,7 +54,8 @@ def test_a_model_of_ones_own_computes_with_the_merged_weights(bits: int, tmp_pat
 def test_each_process_has_a_folder_of_its_own(tmp_path: Path) -> None:
     whole = unite(write_130b(tmp_path / "in", 2, 4))
     told: list[tuple[str, int, int]] = []
-    folders = write_glm(resharded(read_glm(tmp_path / "in"), 4), tmp_path / "out", lambda *said: told.append(said))
+    written = write_glm(resharded(read_glm(tmp_path / "in"), 4), tmp_path / "out", lambda *said: told.append(said))
+    folders = [part.folder for part in written]
     assert [folder.name for folder in folders] == ["rank-0", "rank-1", "rank-2", "rank-3"]
     for rank, folder in enumerate(folders):
         expected = share(whole, rank, 4)
