@@ -47,7 +47,7 @@ def import_command(checkpoint: Path, out: Path, degree: int, heads: int | None, 
         return
     facts = _facts(opened, written, out)
     print_table(
-        f"{facts['kind']} in {facts['layers']} packed layers",
+        f"{facts['architecture']} in {facts['layers']} packed layers",
         ["", "value"],
         [
             ["written", ", ".join(facts["folders"])],
@@ -80,4 +80,4 @@ def _facts(opened: GlmCheckpoint, written: tuple[Imported, ...], out: Path) -> d
 def _how_to_run(written: tuple[Imported, ...]) -> str:
     if written[0].architecture.endswith("ForCausalLM"):
         return f"eqnet generate {written[0].folder} --ids"
-    return f"eqnet.load('{written[0].folder}', model), the model your own"
+    return f"eqnet.load('{written[0].folder}', model), with a model of your own"

@@ -110,3 +110,15 @@ def test_what_transformers_does_otherwise_is_refused(changes: dict[str, bool], t
     key = next(iter(changes))
     with pytest.raises(InputError, match=rf"config.json: {key} is {changes[key]}, for which transformers has no model"):
         write_glm(read_glm(tmp_path / "chatglm"), tmp_path / "packed")
+
+
+def test_a_tokenizer_travels_along_unless_it_is_code(tmp_path: Path) -> None:
+    source = tmp_path / "chatglm"
+    write_chatglm(source, model(), CONFIG, 8)
+    for name in ("tokenizer_config.json", "generation_config.json", "tokenizer.model"):
+        (source / name).write_text("{}")
+    write_glm(read_glm(source), tmp_path / "code")
+    assert {path.name for path in (tmp_path / "code").glob("*config.json")} == {"config.json", "generation_config.json"}
+    (source / "tokenizer.json").write_text("{}")
+    write_glm(read_glm(source), tmp_path / "data")
+    assert {"tokenizer.json", "tokenizer_config.json"} <= {path.name for path in (tmp_path / "data").iterdir()}
