@@ -34,30 +34,28 @@ def import_command(checkpoint: Path, out: Path, degree: int, heads: int | None, 
     of a ChatGLM, with config.json and .safetensors or .bin files. Codes and scales stay what they are, however many
     processes shared the model before and will from now on. Of .pt and .bin files, which are pickles, nothing is run.
 
-    A ChatGLM2, ChatGLM3 or GLM-4 runs then: eqnet generate OUT --ids. Of GLM-130B and ChatGLM-6B, whose models
-    transformers does not have, the weights keep their names, for a model of your own: eqnet.load(OUT, model).
+    A ChatGLM2, ChatGLM3 or GLM-4 runs then: eqnet generate OUT --ids. In floating point they become a folder of
+    transformers, for eqnet search --model OUT. Of GLM-130B and ChatGLM-6B, whose models transformers does not have,
+    the weights keep their names, for a model of your own: eqnet.load(OUT, model).
     """
     from eqnet.lm.glm import read_glm, resharded, write_glm
 
     opened = read_glm(checkpoint, heads=heads)
     with progress(quiet=as_json) as report:
         written = write_glm(resharded(opened, degree), out, report)
-    if as_json:
-        print_json(_facts(opened, written, out))
-        return
     facts = _facts(opened, written, out)
-    print_table(
-        f"{facts['architecture']} in {facts['layers']} packed layers",
-        ["", "value"],
-        [
-            ["written", ", ".join(facts["folders"])],
-            ["parts", f"{facts['degree_before']} before, {facts['degree']} now"],
-            ["formats", "\n".join(f"{count} × {fmt}" for fmt, count in facts["formats"].items())],
-            ["tensors, packed", f"{facts['bytes']:,} bytes"],
-            ["bits of a code", str(facts["bits"])],
-            ["runs", _how_to_run(written)],
-        ],
-    )
+    if as_json:
+        print_json(facts)
+        return
+    title = f"{facts['architecture']} in {facts['layers']} packed layers"
+    rows = [
+        ["written", ", ".join(facts["folders"])],
+        ["parts", f"{facts['degree_before']} before, {facts['degree']} now"],
+        ["formats", "\n".join(f"{count} × {fmt}" for fmt, count in facts["formats"].items()) or "floating point"],
+        ["tensors", f"{facts['bytes']:,} bytes"],
+        ["next", _next(opened, written)],
+    ]
+    print_table(title if facts["layers"] else facts["architecture"], ["", "value"], rows)
 
 
 def _facts(opened: GlmCheckpoint, written: tuple[Imported, ...], out: Path) -> dict[str, Any]:
@@ -77,7 +75,10 @@ def _facts(opened: GlmCheckpoint, written: tuple[Imported, ...], out: Path) -> d
     }
 
 
-def _how_to_run(written: tuple[Imported, ...]) -> str:
+def _next(opened: GlmCheckpoint, written: tuple[Imported, ...]) -> str:
+    """What to do with what was written."""
+    if opened.sizes.bits is None:
+        return f"eqnet search --model {written[0].folder}"
     if written[0].architecture.endswith("ForCausalLM"):
         return f"eqnet generate {written[0].folder} --ids"
     return f"eqnet.load('{written[0].folder}', model), with a model of your own"

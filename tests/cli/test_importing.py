@@ -11,7 +11,7 @@ import pytest
 from eqnet import load
 from tests.cli.command import Command
 from tests.eqnet.lm.glm import chatglm2
-from tests.eqnet.lm.glm.checkpoints import INNER, share, unite, write_130b, write_chatglm
+from tests.eqnet.lm.glm.checkpoints import INNER, save, share, tensors, unite, write_130b, write_chatglm
 from tests.eqnet.lm.glm.own_model import Own
 
 
@@ -49,6 +49,19 @@ def test_a_chatglm_answers(eqnet: Command, tmp_path: Path) -> None:
     answered = eqnet("generate", tmp_path / "out", "5 9 1", "--ids", "--max-tokens", "4", "--threads", "1")
     assert answered.status == 0, answered.err
     assert 1 <= len(answered.out.split()) <= 4
+
+
+def test_a_chatglm_in_floating_point_is_searched(eqnet: Command, tmp_path: Path) -> None:
+    (tmp_path / "glm").mkdir()
+    stored = {name: value.astype(np.float16) for name, value in chatglm2.model().items()}
+    save(tmp_path / "glm" / "pytorch_model.bin", tensors(stored))
+    (tmp_path / "glm" / "config.json").write_text(json.dumps(chatglm2.CONFIG))
+    ended = eqnet("import", tmp_path / "glm", "-o", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    assert f"eqnet search --model {tmp_path / 'out'}" in ended.out
+    assert "floating point" in ended.out
+    answered = eqnet("generate", tmp_path / "out", "5 9 1", "--ids", "--max-tokens", "2", "--threads", "1")
+    assert answered.status == 0, answered.err
 
 
 @pytest.mark.parametrize(

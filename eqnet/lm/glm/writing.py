@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eqnet.errors import InputError, RunError
 from eqnet.lm.glm.checkpoint import GlmCheckpoint, Part, Weight
+from eqnet.lm.glm.floating import write_floating
 from eqnet.lm.glm.layout import BIAS, WEIGHT
 from eqnet.lm.glm.native import runs_natively, to_native
 from eqnet.packed.artifact import write_artifact
@@ -24,7 +25,7 @@ Report = Callable[[str, int, int], None]
 SHARD_BYTES = 1_000_000_000
 """Of one file; so much is held while it is written."""
 
-_TABLE = "word_embeddings"
+_TABLES = ("word_embeddings", "embed_tokens")
 _COMPANIONS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -33,8 +34,8 @@ class Imported:
     """What one process has of a checkpoint, written.
 
     Attributes:
-        folder: of the artifact.
-        layers: the packed ones, by name.
+        folder: in which it is.
+        layers: the packed ones, by name; none in floating point.
         nbytes: of all tensors.
         architecture: the class of its model.
     """
@@ -46,12 +47,13 @@ class Imported:
 
 
 def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | None = None) -> tuple[Imported, ...]:
-    """Writes a quantized checkpoint, in the memory of a gigabyte and a weight.
+    """Writes a checkpoint, in the memory of a gigabyte and a weight.
 
-    In one piece it is one artifact. A ChatGLM2, ChatGLM3 or GLM-4 becomes transformers' own ``GlmForCausalLM``, whose
-    artifact ``eqnet generate`` answers from; everything else keeps its names, for ``eqnet.load(FOLDER, model)`` with a
-    model of your own whose layers are called so. In several parts it is folders ``rank-0``, ``rank-1``, ..., each an
-    artifact of what that process has, under the checkpoint's own names.
+    In one piece it is one folder. A ChatGLM2, ChatGLM3 or GLM-4 becomes transformers' own ``GlmForCausalLM``: quantized
+    an artifact, which ``eqnet generate`` answers from, and in floating point a folder of transformers, which ``eqnet
+    search --model`` starts from. Everything else keeps its names, for ``eqnet.load(FOLDER, model)`` with a model of
+    your own whose layers are called so. In several parts it is folders ``rank-0``, ``rank-1``, ..., each an artifact of
+    what that process has, under the checkpoint's own names.
 
     Args:
         checkpoint: see ``resharded`` for another number of parts.
@@ -59,15 +61,16 @@ def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | No
         report: told (stage, done, total).
 
     Returns:
-        The artifact of each process.
+        What each process has.
 
     Raises:
-        InputError: the checkpoint is in floating point, or transformers cannot run what is to become its model.
+        InputError: the checkpoint is in floating point and not to become transformers' model, or that cannot run it.
         MissingPackageError: transformers is not installed, and the checkpoint is to become its model.
         RunError: the folder holds something else or cannot be written, or a file of the checkpoint is damaged.
     """
     folder = Path(folder)
-    if checkpoint.sizes.bits is None:
+    native = checkpoint.degree == 1 and runs_natively(checkpoint)
+    if checkpoint.sizes.bits is None and not native:
         raise InputError(
             f"{checkpoint.folder}: is in floating point, there is no ...weight_scale in it; eqnet imports weights that "
             "are quantized: of GLM-130B those that tools/convert_tp.py --quantization-bit-width 4 wrote"
@@ -76,15 +79,18 @@ def write_glm(checkpoint: GlmCheckpoint, folder: str | Path, report: Report | No
     _check_free(folder, folders)
     imported = []
     for rank, (part, path) in enumerate(zip(checkpoint.parts, folders)):
-        native = checkpoint.degree == 1 and runs_natively(checkpoint)
         config, weights = to_native(checkpoint) if native else (_by_name(checkpoint, rank), part)
         stage = "Importing" if checkpoint.degree == 1 else f"Importing rank {rank}"
+        architecture = config["architectures"][0] if native else checkpoint.kind.value
         tensors = _Tensors(weights, stage, report)
-        record = {**Record(tensors.layers, metadata={"glm": _origin(checkpoint, rank)}).to_json(), "tied": {}}
-        write_artifact(path, {**config, "quantization_config": record}, tensors, tensors.specs, shard_bytes=SHARD_BYTES)
+        if checkpoint.sizes.bits is None:
+            write_floating(tensors, config, path, SHARD_BYTES)
+        else:
+            record = {**Record(tensors.layers, metadata={"glm": _origin(checkpoint, rank)}).to_json(), "tied": {}}
+            config = {**config, "quantization_config": record}
+            write_artifact(path, config, tensors, tensors.specs, shard_bytes=SHARD_BYTES)
         _copy_companions(checkpoint.folder, path)
         nbytes = sum(spec.nbytes for spec in tensors.specs.values())
-        architecture = config["architectures"][0] if native else checkpoint.kind.value
         imported.append(Imported(path, tensors.layers, nbytes, architecture))
     return tuple(imported)
 
@@ -140,7 +146,7 @@ class _Tensors(Mapping[str, Tensor]):
 
 
 def _record(path: str, weight: PackedTensor) -> LayerRecord:
-    kind = "Embedding" if path.endswith(_TABLE) else "Linear"
+    kind = "Embedding" if path.endswith(_TABLES) else "Linear"
     return LayerRecord(kind, weight.format, None, (weight.rows, weight.cols), weight.scale.dtype)
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 import eqnet
-from eqnet.errors import InputError
+from eqnet.errors import InputError, RunError
 from eqnet.lm.deployed import open_model
 from eqnet.lm.generation import generate
 from eqnet.lm.glm import read_glm, resharded, write_glm
+from eqnet.lm.source import open_source
 from eqnet.packed.tensor import PackedTensor
 from tests.eqnet.lm.glm.chatglm2 import CONFIG, GROUPS, HEADS, WIDTH, logits, model
-from tests.eqnet.lm.glm.checkpoints import write_chatglm
+from tests.eqnet.lm.glm.checkpoints import dequantized, quantized, save, tensors, write_chatglm
 
 IDS = [5, 9, 1, 60, 33, 2, 17, 17, 40, 8]
 
@@ -122,3 +126,42 @@ def test_a_tokenizer_travels_along_unless_it_is_code(tmp_path: Path) -> None:
     (source / "tokenizer.json").write_text("{}")
     write_glm(read_glm(source), tmp_path / "data")
     assert {"tokenizer.json", "tokenizer_config.json"} <= {path.name for path in (tmp_path / "data").iterdir()}
+
+
+def test_floating_point_becomes_a_folder_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {name: value.astype(np.float16) for name, value in model().items()}
+    (tmp_path / "glm").mkdir()
+    save_file(tensors(stored), tmp_path / "glm" / "model.safetensors")
+    (tmp_path / "glm" / "config.json").write_text(json.dumps({**CONFIG, "rope_ratio": 500}))
+    monkeypatch.setattr("eqnet.lm.glm.writing.SHARD_BYTES", 10_000)
+    (written,) = write_glm(read_glm(tmp_path / "glm"), tmp_path / "out")
+    assert (written.architecture, written.layers) == ("GlmForCausalLM", {})
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
+    expected = logits(model(), IDS, base=5_000_000)
+    for opened in (
+        open_source(tmp_path / "out").load(),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "out").float(),
+    ):
+        with torch.inference_mode():
+            found = opened(input_ids=torch.tensor([IDS])).logits[0].double().numpy()
+        np.testing.assert_allclose(found, expected, atol=CLOSE * np.abs(expected).max())
+    with pytest.raises(RunError, match=r"holds config\.json, .*; choose a new folder"):
+        write_glm(read_glm(tmp_path / "glm"), tmp_path / "out")
+
+
+def test_a_quantized_embedding_stays_quantized(tmp_path: Path) -> None:
+    weights = write_chatglm(tmp_path / "chatglm", model(), CONFIG, 4)
+    path, name = tmp_path / "chatglm" / "pytorch_model.bin", "transformer.embedding.word_embeddings.weight"
+    stored = torch.load(path, weights_only=True)
+    table = quantized({"query_key_value.weight": weights[name]}, 4)
+    stored |= {name: tensors(table)["query_key_value.weight"]}
+    stored |= {f"{name}_scale": tensors(table)["query_key_value.weight_scale"]}
+    save(path, stored)
+    write_glm(read_glm(tmp_path / "chatglm"), tmp_path / "packed")
+    packed = eqnet.load(tmp_path / "packed").float()
+    assert str(packed.layers["model.embed_tokens"].weight.format) == "int4:channel"
+    weights[name] = dequantized(table, 4)["query_key_value.weight"]
+    with torch.inference_mode():
+        found = packed(input_ids=torch.tensor([IDS])).logits[0].double().numpy()
+    expected = logits(weights, IDS)
+    np.testing.assert_allclose(found, expected, atol=CLOSE * np.abs(expected).max())
