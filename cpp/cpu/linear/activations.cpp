@@ -30,8 +30,9 @@ void to_float(const void* x, std::int64_t first, std::int64_t count, Element ele
   }
 }
 
-// One row in padded columns; returns `out`.
+// One row in padded columns, which are put into `out` unless that is null: x has them already.
 const float* pad_row(const PanelShape& shape, const void* x, Element element, std::int64_t row, float* out) {
+  if (out == nullptr) return static_cast<const float*>(x) + row * shape.cols;
   std::int64_t end = 0;
   for (std::int64_t group = 0; group < shape.groups(); ++group) {
     const std::int64_t first = group * shape.group_size;
@@ -86,13 +87,14 @@ void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape,
   const std::int64_t int8_stride = shape.padded_cols() + kApart;
   const std::int64_t per_row = form == Form::kDigits ? kDigits : 1;
   const bool integers = form != Form::kFloats;
-  auto* floats = floats_.get<float>(rows * float_stride);
+  const bool padded = !integers || element != Element::kFloat32 || shape.padded_cols() != shape.cols;
+  float* floats = padded ? floats_.get<float>(rows * float_stride) : nullptr;
   auto* values = values_.get<std::int8_t>(integers ? made * int8_stride : 0);
   auto* scale = scales_.get<float>(integers ? made * segments : 0);
   auto* sums = sums_.get<std::int32_t>(integers ? made * segments : 0);
 
   parallel_for(rows, rows * shape.cols > kSerial ? threads : 1, [&](std::int64_t row) {
-    const float* here = pad_row(shape, x, element, row, floats + row * float_stride);
+    const float* here = pad_row(shape, x, element, row, padded ? floats + row * float_stride : nullptr);
     const std::int64_t first = row * per_row;
     std::int8_t* to = values + first * int8_stride;
     switch (form) {
