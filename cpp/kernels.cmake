@@ -9,6 +9,10 @@ set(KERNEL_SOURCES
   conv/depthwise.cpp
   conv/portable.cpp
   crc32.cpp
+  decoder/attention.cpp
+  decoder/decoder.cpp
+  decoder/key_values.cpp
+  decoder/vectors.cpp
   embedding.cpp
   fake_quantize.cpp
   isa.cpp
