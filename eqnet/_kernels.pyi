@@ -110,6 +110,78 @@ def gather_rows(
 ) -> bool:
     """False if an index is none of a row; then nothing is written."""
 
+class Projection:
+    """Panels with a bias; see cpp/include/eqnet/decoder.h for all that follows."""
+
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        group_size: int,
+        bits: int,
+        codes: int,
+        scales: int,
+        scale_type: int,
+        zeros: int,
+        bias: int,
+        /,
+    ) -> None: ...
+
+class Rotation:
+    def __init__(self, frequencies: list[float], scale: float, interleaved: bool) -> None: ...
+
+class DecoderBlock:
+    def __init__(
+        self,
+        *,
+        attention_norm: int,
+        query_norm: int,
+        key_norm: int,
+        after_attention: int,
+        mlp_norm: int,
+        after_mlp: int,
+        query: Projection,
+        key: Projection,
+        value: Projection,
+        output: Projection,
+        gate: Projection,
+        up: Projection,
+        down: Projection,
+        rotation: int,
+        window: int,
+    ) -> None: ...
+
+class DecoderSession:
+    @property
+    def length(self) -> int: ...
+    @property
+    def position(self) -> int: ...
+
+class Decoder:
+    def __init__(
+        self,
+        *,
+        hidden: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        intermediate: int,
+        activation: int,
+        norm_epsilon: float,
+        attention_scale: float,
+        attention_softcap: float,
+        logit_softcap: float,
+        rotations: list[Rotation],
+        blocks: list[DecoderBlock],
+        norm: int,
+        head: Projection,
+    ) -> None: ...
+    def session(self, length: int, /) -> DecoderSession: ...
+    def feed(
+        self, session: DecoderSession, x: int, rows: int, all: bool, logits: int, compute: int, threads: int, /
+    ) -> None:
+        """``all`` says whether logits are wanted for each row; ``x`` is overwritten."""
+
 def read_memory(memory: int, nbytes: int, repeats: int, threads: int, /) -> None:
     """Reads memory that is aligned to 64 bytes, over and over."""
 

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+void bind_decoder(nanobind::module_& m);
 void bind_embedding(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_program(nanobind::module_& m);

@@ -28,6 +28,7 @@ NB_MODULE(_kernels, m) {
         return eqnet::crc32(reinterpret_cast<const std::uint8_t*>(data), size);
       },
       nb::call_guard<nb::gil_scoped_release>());
+  bind_decoder(m);
   bind_embedding(m);
   bind_linear(m);
   bind_program(m);
