@@ -1,4 +1,4 @@
-"""What runs a language model where there is nothing faster: transformers' own forward pass."""
+"""What runs a language model: eqnet's decoder, or transformers' own forward pass where there is nothing faster."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ class TransformersEngine:
 
     def session(self, length: int) -> Session:
         """See ``Engine``."""
-        if not 1 <= length <= self.context:
-            raise InputError(f"a text of {length} tokens was asked for; the context holds 1 to {self.context}")
+        checked_length(length, self.context)
         cached = {"cache", "past_key_values"} & set(inspect.signature(self.model.forward).parameters)
         if not cached:
             return _Repeating(self.model, length)
@@ -72,11 +71,18 @@ def engine_of(
     Raises:
         InputError: it is no causal language model, or the context is longer than the model's.
     """
+    if not is_language_model(packed.model):
+        raise InputError(f"a {type(packed.model).__name__} is no causal language model of transformers")
     if compute is not None:
         packed.compute = compute
     if threads is not None:
         torch.set_num_threads(threads)
-    return TransformersEngine(packed, context=context)
+    from eqnet.lm.decoder import Decoder, UnknownBlockError
+
+    try:
+        return Decoder(packed, context=context)
+    except UnknownBlockError:
+        return TransformersEngine(packed, context=context)
 
 
 def is_language_model(model: object) -> bool:
@@ -93,6 +99,23 @@ def checked_context(asked: int | None, longest: int) -> int:
     if asked is not None and not 1 <= asked <= longest:
         raise InputError(f"a context of {asked} tokens was asked for; the model's positions go up to {longest}")
     return asked or longest
+
+
+def checked_length(length: int, context: int) -> int:
+    """``length``; raises InputError if no text may have so many tokens."""
+    if not 1 <= length <= context:
+        raise InputError(f"a text of {length} tokens was asked for; the context holds 1 to {context}")
+    return length
+
+
+def checked_ids(ids: Tensor, position: int, length: int) -> Tensor:
+    """``ids``; raises InputError unless a text of ``length`` tokens has room for them at ``position``."""
+    if ids.ndim != 1 or not len(ids) or position + len(ids) > length:
+        raise InputError(
+            f"tokens of shape {tuple(ids.shape)} at position {position} of {length}; expected one row "
+            "of 1 to as many as there are places left"
+        )
+    return ids
 
 
 class _Running:
@@ -115,12 +138,7 @@ class _Running:
         return torch.cat([self._run(piece, last=False) for piece in torch.split(self._checked(ids), PIECE)])
 
     def _checked(self, ids: Tensor) -> Tensor:
-        if ids.ndim != 1 or not len(ids) or self.position + len(ids) > self._length:
-            raise InputError(
-                f"tokens of shape {tuple(ids.shape)} at position {self.position} of {self._length}; expected one row "
-                "of 1 to as many as there are places left"
-            )
-        return ids.to(self._model.device)
+        return checked_ids(ids, self.position, self._length).to(self._model.device)
 
     @torch.inference_mode()
     def _run(self, ids: Tensor, *, last: bool) -> Tensor:

@@ -68,6 +68,13 @@ class PackedLinear(PackedLayer):
                     if part is not None and (part.is_inference() or part._version == 0):  # else it is not the file's
                         release(part)
 
+    @property
+    def panels(self) -> Panels:
+        """The weight as the kernels read it, prepared if it was not; it must be on the CPU and have columns."""
+        self.prepare()
+        assert self._prepared is not None
+        return self._prepared.panels
+
     def _made(self) -> _Prepared:
         panels = Panels.of(self.weight)
         if self.input_scale is None or self.input_zero_point is None:

@@ -1,0 +1,93 @@
+"""What the blocks of a language model compute, and on which packed layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from eqnet.errors import ModelError
+from eqnet.packed.layers import PackedLinear
+
+
+class UnknownBlockError(ModelError):
+    """The model does something that the decoder does not; the message names it. transformers runs it."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """See cpp/include/eqnet/decoder.h."""
+
+    frequencies: tuple[float, ...]
+    scale: float
+    interleaved: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Some of the output channels of a linear layer, the first one a multiple of 32."""
+
+    layer: PackedLinear
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One decoder block; norms are float32."""
+
+    attention_norm: Tensor
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    after_attention: Tensor | None
+    mlp_norm: Tensor
+    after_mlp: Tensor | None
+    query: Channels
+    key: Channels
+    value: Channels
+    output: Channels
+    gate: Channels
+    up: Channels
+    down: Channels
+    rotation: int
+    window: int
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A whole model but its embedding.
+
+    Attributes:
+        rotations: that blocks refer to by their index.
+        blocks: in their order.
+        norm: behind them.
+        head: that makes the logits.
+        heads, kv_heads, head_dim: of attention.
+        activation: one of ``ACTIVATIONS``.
+        epsilon: of the norms.
+        scale, softcap: of the scores of attention; no cap if 0.
+        logit_softcap: no cap if 0.
+    """
+
+    rotations: tuple[Rotation, ...]
+    blocks: tuple[Block, ...]
+    norm: Tensor
+    head: Channels
+    heads: int
+    kv_heads: int
+    head_dim: int
+    activation: int
+    epsilon: float
+    scale: float
+    softcap: float
+    logit_softcap: float
+
+    @property
+    def hidden(self) -> int:
+        """Elements of an embedded token."""
+        return self.head.layer.cols
+
+    @property
+    def intermediate(self) -> int:
+        """Elements between the two halves of an MLP."""
+        return self.blocks[0].down.layer.cols
