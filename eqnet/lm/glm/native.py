@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -126,7 +125,7 @@ def _config(checkpoint: GlmCheckpoint) -> dict[str, Any]:
         "attention_bias": bool(given.get("add_qkv_bias", True)),
         "rms_norm_eps": given.get("layernorm_epsilon", 1e-5),
         "max_position_embeddings": given.get("seq_length", 2048),
-        "rope_parameters": {**_positions(given), "partial_rotary_factor": 0.5},
+        "rope_parameters": {**_positions(checkpoint), "partial_rotary_factor": 0.5},
         "tie_word_embeddings": False,
         "eos_token_id": given.get("eos_token_id", 2),
         "pad_token_id": given.get("pad_token_id", 0),
@@ -136,10 +135,14 @@ def _config(checkpoint: GlmCheckpoint) -> dict[str, Any]:
     return {**config, "architectures": ["GlmForCausalLM"], "model_type": "glm", "dtype": _dtype(checkpoint)}
 
 
-def _positions(given: Mapping[str, Any]) -> dict[str, Any]:
-    ratio = float(given.get("rope_ratio", 1) or 1)
-    if "chatglm2" in str(given.get("_name_or_path", "")).lower() and ratio != 1:
-        return {"rope_type": "linear", "factor": ratio, "rope_theta": _BASE}
+def _positions(checkpoint: GlmCheckpoint) -> dict[str, Any]:
+    """How positions are turned; only the model's name tells in which of the two ways they are stretched."""
+    ratio = checkpoint.config.get("rope_ratio") or 1
+    if not isinstance(ratio, int | float) or ratio <= 0:
+        raise InputError(f"{checkpoint.folder / 'config.json'}: rope_ratio is {ratio!r}; expected a positive number")
+    name = f"{checkpoint.config.get('_name_or_path', '')} {checkpoint.folder.name}".lower()
+    if "chatglm2" in name and ratio != 1:
+        return {"rope_type": "linear", "factor": float(ratio), "rope_theta": _BASE}
     return {"rope_type": "default", "rope_theta": _BASE * ratio}
 
 

@@ -91,7 +91,7 @@ def _described(
     heads = heads or _heads(folder, stored[0], config, attention)
     groups = _number(config, "multi_query_group_num") if config.get("multi_query_attention") else None
     sizes = Sizes(
-        layers=len({match[1] for key in keys if (match := _LAYER.match(key))}),
+        layers=_layers(folder, keys, config),
         hidden=hidden,
         attention=attention,
         inner=inner,
@@ -103,6 +103,17 @@ def _described(
     )
     _check_complete(folder, sizes, shape(block + QUERY_KEY_VALUE + WEIGHT)[0], degree)
     return kind, sizes
+
+
+def _layers(folder: Path, keys: frozenset[str], config: Mapping[str, object]) -> int:
+    """How many blocks there are; raises InputError if one of them is missing."""
+    found = {int(match[1]) for key in keys if (match := _LAYER.match(key))}
+    count = _number(config, "num_layers") if "num_layers" in config else max(found) + 1
+    missing = sorted(set(range(count)) - found)
+    if missing or len(found) != count:
+        which = f"layer {missing[0]} is missing" if missing else f"there are {len(found)}"
+        raise InputError(f"{folder}: its model has {count} layers, and {which}; copy the whole folder anew")
+    return count
 
 
 def _kind(block: str, keys: frozenset[str]) -> Kind:

@@ -162,6 +162,35 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
         read_glm(tmp_path)
 
 
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zipped", "before 1.6"])
+def test_nothing_of_a_pickle_is_run(zipped: bool, tmp_path: Path) -> None:
+    content = {"module": {"a": torch.ones(2)}, "extra": Touch(tmp_path / "ran")}
+    torch.save(content, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="wants to run more than what makes tensors"):
+        read_glm(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_layer_is_named(tmp_path: Path) -> None:
+    write_130b(tmp_path, 1, 4)
+    put(tmp_path, {name: value for name, value in module_of(tmp_path).items() if ".layers.0." not in name})
+    with pytest.raises(InputError, match=r"its model has 2 layers, and layer 0 is missing"):
+        read_glm(tmp_path)
+    write_chatglm(tmp_path / "6b", chatglm_model(), {"num_attention_heads": HEADS, "num_layers": 3}, 8)
+    with pytest.raises(InputError, match=r"its model has 3 layers, and layer 2 is missing"):
+        read_glm(tmp_path / "6b")
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     write_130b(tmp_path, 1, 4)
     path = tmp_path / "49300" / "mp_rank_00_model_states.pt"
