@@ -88,6 +88,11 @@ def _check_known(config: Path, stored: dict[str, Any]) -> None:
     import transformers
 
     kind = stored.get("model_type")
+    if kind == "chatglm":
+        raise InputError(
+            f"{config}: is of a ChatGLM with code of its own, which is never run; 'eqnet import' makes a model of "
+            "transformers of ChatGLM2, ChatGLM3 and GLM-4"
+        )
     if kind not in transformers.CONFIG_MAPPING:
         raise InputError(
             f"{config}: transformers {transformers.__version__} has no models of type {kind!r}, and code that comes "

@@ -145,6 +145,8 @@ def test_floating_point_becomes_a_folder_of_transformers(tmp_path: Path, monkeyp
         with torch.inference_mode():
             found = opened(input_ids=torch.tensor([IDS])).logits[0].double().numpy()
         np.testing.assert_allclose(found, expected, atol=CLOSE * np.abs(expected).max())
+    with pytest.raises(InputError, match="'eqnet import' makes a model of transformers of"):
+        open_source(tmp_path / "glm")
     with pytest.raises(RunError, match=r"holds config\.json, .*; choose a new folder"):
         write_glm(read_glm(tmp_path / "glm"), tmp_path / "out")
 
