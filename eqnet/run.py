@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from eqnet.tasks import Task, load_task
 from eqnet.training import Options, train
 
 MANIFEST = "run.json"
+LANGUAGE_MANIFEST = "plan.json"
+"""Of the run of a language model, which no task shares a folder with."""
+
 KEPT = (
     MANIFEST,
     "checkpoint.safetensors",
@@ -150,6 +153,8 @@ class Run:
     def _check(self) -> None:
         """Raises RunError if the manifest in the folder disagrees with what is known of this run so far."""
         path = self.folder / MANIFEST
+        if (self.folder / LANGUAGE_MANIFEST).exists():
+            raise RunError(f"{self.folder}: holds the run of a language model; choose another folder with --out")
         if not path.exists():
             return
         try:
@@ -167,8 +172,12 @@ class Run:
             )
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, kept: Iterable[str] = KEPT) -> None:
     """Removes what a run keeps in ``folder``, and nothing else.
+
+    Args:
+        folder: of the run.
+        kept: names of files and folders.
 
     Raises:
         RunError: another process has the run open, or a file cannot be removed.
@@ -180,8 +189,9 @@ def clear(folder: Path) -> None:
         raise InputError(f"{folder}: is a file; give a folder for the run")
     lock = RunLock(folder)
     try:
-        remove_unfinished(folder, KEPT)
-        for name in KEPT:
+        names = tuple(kept)
+        remove_unfinished(folder, names)
+        for name in names:
             path = folder / name
             if path.is_dir():
                 shutil.rmtree(path)

@@ -88,7 +88,12 @@ class Destination:
 def _eqnet(export: Export) -> Written:
     from eqnet.packed.artifact import Artifact
 
-    export.packed.save(export.path)
+    if export.source is not None:
+        from eqnet.lm.folder import save
+
+        save(export.packed, export.source, export.path)
+    else:
+        export.packed.save(export.path)
     artifact = Artifact.open(export.path)
     return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
 

@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
-from eqnet.cli.console import json_option, print_json, print_table, progress
-from eqnet.cli.subnets import Chosen, check, chosen, subnet_options
+from eqnet.cli.console import Report, json_option, print_json, print_table, progress
+from eqnet.cli.language import METHODS, Made, is_language_model, packed_model, packed_run, refuse
+from eqnet.cli.subnets import check, chosen, subnet_options
 from eqnet.data import BATCH_NORM_SAMPLES, calibration_inputs
-from eqnet.export.destinations import DESTINATIONS, Export, Written, destination
+from eqnet.export.destinations import DESTINATIONS, Destination, Export, Written, destination
 from eqnet.export.legality import illegal, require_legal
 from eqnet.export.packing import pack_run
 from eqnet.export.targets import built_in, load_target
+from eqnet.lm.run import is_language_run
 from eqnet.packed.model import PackedModel
 from eqnet.runtime.engine import engine_for
 from eqnet.search.cost import CostModel
+from eqnet.space import ElasticSpace
+from eqnet.subnet import Subnet
+from eqnet.target import Target
+
+EXAMPLE_TOKENS = 8
+"""Of the input with which a language model is traced; any other number does as well."""
 
 
 @click.command()
-@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run", metavar="RUN|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--to",
     default="eqnet",
@@ -42,6 +51,20 @@ from eqnet.search.cost import CostModel
 @click.option("--cc", help="tvm: the C++ compiler that links, such as aarch64-linux-gnu-g++.")
 @click.option("--engine", help="compressed-tensors: vllm, or transformers, which runs every format.  [default: vllm]")
 @click.option("--arch", help="cuda: architectures, such as sm_80,sm_90.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="gptq",
+    show_default=True,
+    help="Of a model in floating point: how weights become codes.",
+)
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Of a model in floating point: text, or ids as .npy, to fit codes to.  [default: eqnet's own]",
+)
 @json_option
 def export(
     run: Path,
@@ -50,49 +73,89 @@ def export(
     subnet: Path | None,
     uniform: int | None,
     target: str | None,
+    method: str,
+    text: tuple[Path, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
     """Pack a network of a run, and write it for where it will be used.
 
-    RUN is the folder of a run. Batch norm is re-estimated as it was for the figures of the search, and folded.
+    RUN is the folder of a run; of a task, batch norm is re-estimated as it was for the figures of the search, and
+    folded. Or it is a language model in floating point, a folder or .gguf file, which needs no search with --uniform or
+    --subnet.
     """
     row = destination(to)
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     row.check(out, given)
     engine = load_target(target) if target is not None else None
-    check(run, subnet, uniform)
-    with progress(quiet=as_json) as report, chosen(run, subnet, uniform, report) as found:
-        if engine is not None:
-            require_legal(engine, found.run.supernet.space, found.subnet, run)
-        report("Packing", 0, 1)
-        packed = pack_run(found.run, found.subnet, found.accuracy, found.budgets)
-        report("Packing", 1, 1)
-        task = found.run.task
-        example, calibration = task.example_inputs(), calibration_inputs(task, "cpu", BATCH_NORM_SAMPLES)
-        written = row.write(Export(packed, out, example, calibration, given, report))
-        facts = _facts(found, packed, written)
+    with progress(quiet=as_json) as report:
+        if is_language_run(run):
+            refuse(("method", "text"), "is that of the search; leave it out")
+            written = _write_model(packed_run(run, subnet, uniform, engine, report), row, out, given, report)
+        elif is_language_model(run):
+            made = packed_model(run, subnet, uniform, engine, method, text, report)
+            written = _write_model(made, row, out, given, report)
+        else:
+            refuse(("method", "text"), "is of language models alone; leave it out")
+            check(run, subnet, uniform)
+            written = _write_network(run, subnet, uniform, engine, row, out, given, report)
+    title, facts = written
     if as_json:
         print_json({"path": str(out), **facts})
         return
     print_table(
-        f"{task.name} in {len(packed.layers)} packed layers",
+        title,
         ["", "value"],
         [["written", str(out)], *([_words(name), _shown(name, value)] for name, value in facts.items())],
     )
 
 
-def _facts(found: Chosen, packed: PackedModel, written: Written) -> dict[str, Any]:
-    """What is said of the export, by what it is about."""
-    layers = found.run.supernet.space.layers
+def _write_network(
+    run: Path,
+    subnet: Path | None,
+    uniform: int | None,
+    engine: Target | None,
+    row: Destination,
+    out: Path,
+    given: Mapping[str, Any],
+    report: Report,
+) -> tuple[str, dict[str, Any]]:
+    """A title for people, and what there is to say of the export."""
+    with chosen(run, subnet, uniform, report) as found:
+        space, task = found.run.supernet.space, found.run.task
+        if engine is not None:
+            require_legal(engine, space, found.subnet, run)
+        report("Packing", 0, 1)
+        packed = pack_run(found.run, found.subnet, found.accuracy, found.budgets)
+        report("Packing", 1, 1)
+        example, calibration = task.example_inputs(), calibration_inputs(task, "cpu", BATCH_NORM_SAMPLES)
+        written = row.write(Export(packed, out, example, calibration, given, report))
+        facts = _facts(packed, space, found.subnet, written, str(engine_for(packed, example)))
+    return f"{task.name} in {len(packed.layers)} packed layers", facts
+
+
+def _write_model(
+    made: Made, row: Destination, out: Path, given: Mapping[str, Any], report: Report
+) -> tuple[str, dict[str, Any]]:
+    """The same of a language model."""
+    from eqnet.lm.engine import engine_of
+
+    example = torch.zeros(1, EXAMPLE_TOKENS, dtype=torch.int64)
+    written = row.write(Export(made.packed, out, example, (), given, report, made.source))
+    facts = _facts(made.packed, made.space, made.subnet, written, str(engine_of(made.packed)))
+    return f"{made.source.name} in {len(made.packed.layers)} packed layers", facts
+
+
+def _facts(packed: PackedModel, space: ElasticSpace, subnet: Subnet, written: Written, runs: str) -> dict[str, Any]:
+    """What is said of an export, by what it is about."""
     return {
         "bytes": packed.nbytes,
-        "budgeted": CostModel(found.run.supernet.space).cost(found.subnet).bytes,
+        "budgeted": CostModel(space).cost(subnet).bytes,
         "files": written.nbytes,
         **written.facts,
         "bpw": packed.bpw,
-        "runs": str(engine_for(packed, found.run.task.example_inputs())),
-        "targets": [target.name for target in built_in() if not illegal(target, layers, found.subnet)],
+        "runs": runs,
+        "targets": [target.name for target in built_in() if not illegal(target, space.layers, subnet)],
     }
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
 from eqnet.cli.console import json_option, kilobytes, megabytes, print_json, print_table, progress
 from eqnet.cli.engines import ENGINES
+from eqnet.cli.language import METHODS, SAMPLES, refuse, search_model
 from eqnet.cli.options import run_options
 from eqnet.cli.session import accelerator_for, opened
 from eqnet.errors import MissingPackageError
 from eqnet.export.targets import load_target
-from eqnet.search.budget import parse_budgets
+from eqnet.search.budget import Budget, parse_budgets
 from eqnet.search.driver import Settings
 from eqnet.search.driver import search as find
 from eqnet.search.latency.engines import bounds_latency, check_engine
@@ -23,7 +26,8 @@ from eqnet.search.latency.meter import LatencyMeter
 from eqnet.search.problem import Problem
 from eqnet.search.report import write_report
 from eqnet.search.report.scores import SCORE_TEXTS
-from eqnet.search.result import Cost, SearchResult
+from eqnet.search.result import Cost, ReportData, SearchResult
+from eqnet.target import Target
 
 PARETO_POINTS = 12
 
@@ -37,10 +41,32 @@ PARETO_POINTS = 12
     help="4bit (mean code bits), 4.25bpw (scales counted), 12MB, 2GBOPs, 5ms (for one input, on the --target), "
     "a4bit (mean activation bits) or 90%acc (least accuracy). Repeat it to meet several.",
 )
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE.gguf",
+    help="Instead of a task: a language model of transformers in floating point.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="gptq",
+    show_default=True,
+    help="With --model: how weights become codes.",
+)
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="With --model: text, or ids as .npy, to fit codes to and to judge on.  [default: eqnet's own]",
+)
 @click.option("--target", metavar="NAME|FILE.toml", help="Propose only what this engine runs; see eqnet targets.")
 @click.option("--pareto", is_flag=True, help=f"Also measure {PARETO_POINTS} networks along the whole Pareto front.")
 @click.option(
-    "--samples", type=click.IntRange(min=20), default=300, show_default=True, help="Subnets measured before predicting."
+    "--samples",
+    type=click.IntRange(min=20),
+    help=f"Subnets measured before predicting.  [default: {Settings().samples}; of language models {SAMPLES}]",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Of the network whose latency is measured.  [default: PyTorch's own]"
@@ -49,9 +75,12 @@ PARETO_POINTS = 12
 @json_option
 def search(
     budgets: tuple[str, ...],
+    model: Path | None,
+    method: str,
+    text: tuple[Path, ...],
     target: str | None,
     pareto: bool,
-    samples: int,
+    samples: int | None,
     threads: int | None,
     as_json: bool,
     **options: Any,
@@ -59,18 +88,37 @@ def search(
     """Find the best mixed precision under a budget.
 
     Trains the task's supernet (or goes on with it), measures sampled subnets, learns to predict the others, searches
-    and verifies. What a run folder holds already is used again: another budget takes seconds. Under torchrun all
+    and verifies. With --model, the weights of a language model: its divergence from the model in floating point is
+    what counts. What a run folder holds already is used again: another budget takes seconds. Under torchrun all
     processes train; the first one searches.
     """
     parsed = parse_budgets(budgets)
     if not parsed and not pareto:
         raise click.UsageError("give at least one --budget, such as --budget 4bit, or --pareto")
     engine = load_target(target) if target is not None else None
-    check_engine(parsed, engine, ENGINES)
-    settings = Settings(samples=samples, pareto=PARETO_POINTS if pareto else 0, seed=options["seed"])
+    points = PARETO_POINTS if pareto else 0
+    if model is not None:
+        refuse(("task", "epochs", "device", "precision", "threads"), "is of tasks; leave it out with --model")
+        with progress(quiet=as_json) as report:
+            folder, data = search_model(model, method, text, parsed, engine, samples, points, options, report)
+    else:
+        refuse(("method", "text"), "is of language models; give one with --model")
+        check_engine(parsed, engine, ENGINES)
+        settings = Settings(samples=samples or Settings().samples, pareto=points, seed=options["seed"])
+        found = _search_task(parsed, engine, settings, threads, options)
+        if found is None:
+            return
+        folder, data = found
+    _finish(folder, data, as_json)
+
+
+def _search_task(
+    parsed: Sequence[Budget], engine: Target | None, settings: Settings, threads: int | None, options: dict[str, Any]
+) -> tuple[Path, ReportData] | None:
+    """The folder of the run, and what was found; None in all processes but the first."""
     accelerator = accelerator_for(options["device"], options["precision"])
     with progress(quiet=not accelerator.is_main_process) as report, opened(options, accelerator) as run:
-        meter, bounds = None, parsed
+        meter, bounds = None, tuple(parsed)
         if engine is not None and bounds_latency(parsed) is not None:
             if accelerator.is_main_process:
                 meter = LatencyMeter(
@@ -88,7 +136,7 @@ def search(
         Problem.of(run.supernet.space, bounds, engine, meter.table if meter is not None else None)
         run.train(accelerator, report)
         if not accelerator.is_main_process:
-            return
+            return None
         data = find(
             run.supernet,
             run.task,
@@ -99,13 +147,18 @@ def search(
             latency=meter,
             report=report,
         )
-        data.result.subnet.save(run.folder / "subnet.json")
-        data.result.save(run.folder / "result.json")
-        try:
-            page = write_report(replace(data, command=shlex.join(["eqnet", *sys.argv[1:]])), run.folder)
-        except MissingPackageError as e:  # the result is worth more than its pictures
-            page = None
-            click.echo(f"{e}; then the same command writes it in seconds", err=True)
+        return run.folder, data
+
+
+def _finish(folder: Path, data: ReportData, as_json: bool) -> None:
+    """Writes what was found, and says it."""
+    data.result.subnet.save(folder / "subnet.json")
+    data.result.save(folder / "result.json")
+    try:
+        page = write_report(replace(data, command=shlex.join(["eqnet", *sys.argv[1:]])), folder)
+    except MissingPackageError as e:  # the result is worth more than its pictures
+        page = None
+        click.echo(f"{e}; then the same command writes it in seconds", err=True)
     if as_json:
         print_json(data.result.to_json())
         return

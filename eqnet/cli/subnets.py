@@ -84,13 +84,17 @@ def check(folder: Path, subnet: Path | None, uniform: int | None) -> Subnet | No
     return Subnet.load(path)
 
 
+def result_of(folder: Path, subnet: Subnet) -> SearchResult | None:
+    """What the search of a run found, if ``subnet`` is that."""
+    path = folder / "result.json"
+    result = SearchResult.load(path) if path.exists() else None
+    return result if result is not None and result.subnet == subnet else None
+
+
 def _judged(folder: Path, subnet: Subnet) -> tuple[dict[str, float], tuple[str, ...]]:
     """Accuracies and budgets of the search, if ``subnet`` is what it found."""
-    path = folder / "result.json"
-    if not path.exists():
-        return {}, ()
-    result = SearchResult.load(path)
-    if result.subnet != subnet:
+    result = result_of(folder, subnet)
+    if result is None:
         return {}, ()
     measured = {"test": result.scores.test, "validation": result.scores.validation}
     accuracy = {part: value for part, value in measured.items() if value is not None}

@@ -21,6 +21,7 @@ from eqnet.files import write_atomically
 from eqnet.formats import Format
 from eqnet.lm.methods import Method
 from eqnet.lm.sensitivity import Sensitivity
+from eqnet.lm.workers import on_threads
 from eqnet.packed.tensor import PackedTensor
 
 Report = Callable[[str, int, int], None]
@@ -92,14 +93,13 @@ class Bank:
             ModelError: a layer cannot be quantized; the message names it.
             RunError: the folder cannot be written.
         """
-        for done, (layers, formats) in enumerate(wanted.items()):
-            if report is not None:
-                report("Making codes", done, len(wanted))
-            missing = [fmt for fmt in formats if not self._has(layers.name, fmt)]
-            if missing:
-                self._make(layers, missing)
-        if report is not None:
-            report("Making codes", len(wanted), len(wanted))
+        missing = {
+            layers: [fmt for fmt in formats if not self._has(layers.name, fmt)] for layers, formats in wanted.items()
+        }
+        todo = [layers for layers, formats in missing.items() if formats]
+        if todo:
+            self._sensitivity()  # by one thread
+        on_threads(lambda layers: self._make(layers, missing[layers]), todo, "Making codes", report)
 
     def entry(self, layers: Shared, fmt: Format) -> Entry:
         """One weight in one format; made now if it is missing.

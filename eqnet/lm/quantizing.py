@@ -30,7 +30,10 @@ Report = Callable[[str, int, int], None]
 DISTILL, DISTILLED_FROM = "distill", "gptq"
 """The method that trains blocks, and the one whose codes it starts from."""
 
-STAGE = "Quantizing"
+NAMES = (*METHODS, DISTILL)
+"""What ``--method`` may be."""
+
+_STAGE = "Quantizing"
 
 
 def quantize(
@@ -60,8 +63,8 @@ def quantize(
         InputError: the method is unknown or needs text, or the subnet is of another model or quantizes activations.
         ModelError: a layer cannot be quantized; the message names it.
     """
-    if method not in (*METHODS, DISTILL):
-        raise InputError(f"--method {method}: is unknown; choose {', '.join((*METHODS, DISTILL))}")
+    if method not in NAMES:
+        raise InputError(f"--method {method}: is unknown; choose {', '.join(NAMES)}")
     first = METHODS[DISTILLED_FROM if method == DISTILL else method]
     check_subnet(source, subnet)
     if ids is None and first.needs_hessian:
@@ -92,13 +95,13 @@ def _without_text(
     weights: dict[str, PackedTensor] = {}
     for done, (path, fmt) in enumerate(subnet.items()):
         if report is not None:
-            report(STAGE, done, len(subnet))
+            report(_STAGE, done, len(subnet))
         first = source.tied.get(f"{path}.weight", f"{path}.weight").removesuffix(".weight")
         if first not in weights:
             weights[first] = _quantized(method, path, source.tensor(f"{path}.weight"), fmt, scale, None)
         weights[path] = weights[first]
     if report is not None:
-        report(STAGE, len(subnet), len(subnet))
+        report(_STAGE, len(subnet), len(subnet))
     return {path: weights[path] for path in subnet}
 
 
@@ -214,7 +217,7 @@ class _Walk:
 
     def _tell(self, done: int) -> None:
         if self._report is not None:
-            self._report(STAGE, done, len(self._structure.blocks))
+            self._report(_STAGE, done, len(self._structure.blocks))
 
 
 class _Turn(nn.Module):

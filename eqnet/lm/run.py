@@ -11,31 +11,39 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from eqnet.errors import RunError
+from eqnet.errors import InputError, RunError
 from eqnet.files import remove_unfinished, write_atomically
+from eqnet.formats import LayerFormat
+from eqnet.lm.assembling import assembled
 from eqnet.lm.bank import Bank, Shared
+from eqnet.lm.evaluation import perplexity
 from eqnet.lm.judge import Workbench
 from eqnet.lm.methods import METHODS, Method
 from eqnet.lm.pruning import expected_divergence, pruned
+from eqnet.lm.quantizing import DISTILL, DISTILLED_FROM, NAMES, check_subnet, quantize
+from eqnet.lm.recipe import Recipe
 from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype, shared_weights
 from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
 from eqnet.lm.source import open_source
 from eqnet.lm.space import choices_of, space_of
-from eqnet.lm.text import windows
+from eqnet.lm.texts import texts_of
 from eqnet.lock import RunLock
+from eqnet.packed.model import PackedModel
+from eqnet.packed.tensor import PackedTensor
 from eqnet.run import KEPT as KEPT_OF_TASKS
+from eqnet.run import LANGUAGE_MANIFEST as MANIFEST
 from eqnet.run import MANIFEST as MANIFEST_OF_TASKS
 from eqnet.search.budget import Budget
 from eqnet.search.driver import Settings, search_subject
 from eqnet.search.problem import Problem
-from eqnet.search.result import ReportData
+from eqnet.search.result import ReportData, SearchResult
 from eqnet.search.store import Store
 from eqnet.search.subject import Part
 from eqnet.space import ElasticSpace
@@ -43,22 +51,12 @@ from eqnet.target import Target
 
 Report = Callable[[str, int, int], None]
 
-MANIFEST = "plan.json"
 SENSITIVITY = "sensitivity.json"
 CODES = "codes"
 _FINAL: Mapping[Part, str] = {"validation": "validation.sqlite", "test": "test.sqlite"}
 _DATABASES = tuple(f"{name}{end}" for name in _FINAL.values() for end in ("", "-shm", "-wal"))
 KEPT = (MANIFEST, SENSITIVITY, CODES, *_DATABASES, *(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS))
 """What a run keeps in its folder, and all that starting over removes."""
-
-DISTILLED_FROM = "gptq"
-"""Whose codes ``distill`` starts from; those a search measures, as training each of them would take days."""
-
-CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 24, 512
-"""Of the text that goes forward and backward through the model once."""
-
-HELD_OUT_WINDOWS, HELD_OUT_LENGTH = 16, 256
-"""Of the text that subnets are measured on; see ``Windows.split``."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Plan:
 
     Attributes:
         model: folder or .gguf file.
-        method: that makes codes: one of ``METHODS``, or ``distill``.
+        method: that makes codes: one of ``METHODS``, or ``distill``, which trains those of what is packed at last.
         text: files that calibration and held-out text come from; eqnet's own text if there are none.
         space: as ``choices_of`` reads it.
         seed: of everything that is drawn.
@@ -110,12 +108,14 @@ class LanguageRun:
             space=str(choices),
             seed=plan.seed,
         )
-        self.method: Method = METHODS[DISTILLED_FROM if plan.method not in METHODS else plan.method]
+        if plan.method not in NAMES:
+            raise InputError(f"--method {plan.method}: is unknown; choose {', '.join(NAMES)}")
+        # Training the codes of each network that is measured would take days.
+        self.method: Method = METHODS[DISTILLED_FROM if plan.method == DISTILL else plan.method]
         self.source = open_source(plan.model)
         self.space: ElasticSpace = space_of(self.source, choices)
-        context = _context(self.source.config)
-        self.calibration = self._windows(CALIBRATION_LENGTH, CALIBRATION_WINDOWS, "calibration", context)
-        self.held_out = Windows.split(self._windows(HELD_OUT_LENGTH, HELD_OUT_WINDOWS, "held-out", context))
+        texts = texts_of(self.source, self.plan.text, self.plan.seed)
+        self.calibration, self.held_out = texts.calibration, Windows.split(texts.held_out)
         text = hashlib.sha256(self.calibration.numpy().tobytes()).hexdigest()[:16]
         self.identity = f"{self.source.fingerprint()}:{text}:{self.method.name}:{self.space.scale_bits}"
         self._lock = RunLock(folder)
@@ -179,20 +179,61 @@ class LanguageRun:
             store = self.folder / "measurements.sqlite"
             return search_subject(subject, budgets, settings, store=store, target=target, report=self._report)
 
-    def _windows(self, length: int, count: int, part: str, context: int) -> Tensor:
-        return windows(
-            self._tokenizer,
-            self.plan.text or None,
-            length=min(length, context),
-            part=part,
-            count=count,
-            seed=self.plan.seed,
-            vocabulary=int(getattr(self.source.config, "vocab_size", 0)) or None,
+    def packed(self, subnet: Mapping[str, LayerFormat], found: SearchResult | None = None) -> PackedModel:
+        """The model in the formats of ``subnet``, on the codes that a search measures; ``distill`` trains them first.
+
+        Args:
+            subnet: of the space before a target or anything else narrowed it.
+            found: by a search, if ``subnet`` is what it found; its figures are kept with the model.
+
+        Raises:
+            InputError: the subnet is of another model.
+            ModelError: a layer cannot be quantized.
+        """
+        check_subnet(self.source, subnet)
+        recipe = self.recipe(found)
+        if self.plan.method == DISTILL:
+            packed = quantize(
+                self.source,
+                subnet,
+                method=DISTILL,
+                ids=self.calibration,
+                scale=scale_dtype(self.space),
+                report=self._report,
+            )
+            recipe = replace(recipe, perplexity=self._perplexities(packed), divergence=None)
+            packed.record = replace(packed.record, metadata=recipe.to_json())
+            return packed
+        shared = shared_weights(self.source.skeleton(), self.space)
+        weights: dict[str, PackedTensor] = {}
+        for done, tied in enumerate(self.space.sets):
+            if self._report is not None:
+                self._report("Packing", done, len(self.space.sets))
+            for layers in shared[tied.name]:
+                weight = self._bank.entry(layers, subnet[layers.name].weight).weight
+                weights |= dict.fromkeys(layers.paths, weight)
+        if self._report is not None:
+            self._report("Packing", len(self.space.sets), len(self.space.sets))
+        return assembled(self.source, {path: weights[path] for path in subnet}, recipe.to_json())
+
+    def recipe(self, found: SearchResult | None = None) -> Recipe:
+        """How models of this run are made; with the figures of what a search found."""
+        text = tuple(Path(file).name for file in self.plan.text)
+        recipe = Recipe(self.source.name, self.plan.method, text=text)
+        if found is None:
+            return recipe
+        scores = found.scores
+        return replace(
+            recipe,
+            budgets=tuple(budget.text for budget in found.budget),
+            perplexity=_known(validation=scores.validation, test=scores.test),
+            float_perplexity=_known(validation=scores.fp32_validation, test=scores.fp32_test),
+            divergence=found.quality.measured,
         )
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return self.source.tokenizer()
+    def _perplexities(self, packed: PackedModel) -> dict[str, float]:
+        parts = {"validation": self.held_out.validation, "test": self.held_out.test}
+        return {part: perplexity(packed, ids, report=self._report).value for part, ids in parts.items()}
 
     @cached_property
     def _model(self) -> Any:
@@ -275,9 +316,8 @@ def is_language_run(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def _context(config: Any) -> int:
-    text = config.get_text_config(decoder=True)
-    return int(getattr(text, "max_position_embeddings", None) or CALIBRATION_LENGTH)
+def _known(**scores: float | None) -> dict[str, float]:
+    return {part: score for part, score in scores.items() if score is not None}
 
 
 def _digest(ids: Tensor) -> str:

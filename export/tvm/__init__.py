@@ -26,8 +26,8 @@ def write_tvm(
 ) -> TvmReport:
     """Writes ``packed`` as a shared library, checks it, and only then puts it in the place of what was there.
 
-    The library holds its weights in exactly their bits, and all code that it needs but for TVM's runtime; a short script
-    beside it, ``model_loader.py`` for ``model.so``, runs it where neither eqnet nor torch nor a compiler is.
+    The library holds its weights in exactly their bits, and all code that it needs but for TVM's runtime; a short
+    script beside it, ``model_loader.py`` for ``model.so``, runs it where neither eqnet nor torch nor a compiler is.
     The number of samples may be any. Convolutional networks whose layers all have activation formats are one program on
     integers; of other models, TVM's importer takes what is not packed.
 

@@ -1,0 +1,145 @@
+"""What ``eqnet search`` and ``eqnet export`` do with language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from eqnet.cli.console import Report
+from eqnet.cli.subnets import check, result_of
+from eqnet.errors import InputError
+from eqnet.export.legality import require_legal
+from eqnet.lm.quantizing import NAMES as METHODS
+from eqnet.run import clear
+from eqnet.search.budget import Budget
+from eqnet.search.result import ReportData
+from eqnet.space import ElasticSpace
+from eqnet.subnet import Subnet
+from eqnet.target import Target
+
+if TYPE_CHECKING:
+    from eqnet.lm.source import Source
+    from eqnet.packed.model import PackedModel
+
+__all__ = ["METHODS", "SAMPLES", "Made", "is_language_model", "packed_model", "packed_run", "refuse", "search_model"]
+
+SAMPLES = 120
+"""Subnets of a language model that are measured before the first prediction."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A packed language model, and what it is of.
+
+    Attributes:
+        packed: the model.
+        source: of the model in floating point.
+        space: that the subnet is of.
+        subnet: its formats.
+    """
+
+    packed: PackedModel
+    source: Source
+    space: ElasticSpace
+    subnet: Subnet
+
+
+def refuse(names: Sequence[str], why: str) -> None:
+    """Raises UsageError if one of these options was given on the command line."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT):
+            raise click.UsageError(f"--{name}: {why}")
+
+
+def is_language_model(path: Path) -> bool:
+    """Whether ``path`` looks like a language model in floating point: a .gguf file, or a folder with weights."""
+    return path.suffix == ".gguf" or ((path / "config.json").is_file() and not (path / "result.json").exists())
+
+
+def search_model(
+    model: Path,
+    method: str,
+    text: Sequence[Path],
+    budgets: Sequence[Budget],
+    target: Target | None,
+    samples: int | None,
+    pareto: int,
+    options: Mapping[str, Any],
+    report: Report,
+) -> tuple[Path, ReportData]:
+    """Searches a language model; the folder of the run, and what was found."""
+    from eqnet.lm.run import KEPT, LanguageRun, Plan
+    from eqnet.lm.search import check_budgets, settings_of
+    from eqnet.lm.space import PRESET
+
+    check_budgets(budgets)
+    folder = options["out"] or Path("runs") / (model.resolve().stem if model.is_file() else model.resolve().name)
+    if options["fresh"]:
+        clear(folder, KEPT)
+    space = PRESET if options["space"] == "default" else options["space"]
+    plan = Plan(str(model), method, tuple(map(str, text)), space, options["seed"])
+    with LanguageRun(folder, plan, report) as run:
+        found = run.search(budgets, settings_of(samples or SAMPLES, pareto, options["seed"]), target)
+    return folder, found
+
+
+def packed_run(folder: Path, subnet: Path | None, uniform: int | None, target: Target | None, report: Report) -> Made:
+    """The network of a run that the options name."""
+    from eqnet.lm.run import LanguageRun
+
+    given = check(folder, subnet, uniform)
+    with LanguageRun.reopen(folder, report) as run:
+        formats = _formats(run.space, given, uniform, folder if subnet is None else subnet)
+        if target is not None:
+            require_legal(target, run.space, formats, folder)
+        found = result_of(folder, formats)
+        return Made(run.packed(formats, found), run.source, run.space, formats)
+
+
+def packed_model(
+    path: Path,
+    subnet: Path | None,
+    uniform: int | None,
+    target: Target | None,
+    method: str,
+    text: Sequence[Path],
+    report: Report,
+) -> Made:
+    """A model in floating point, packed without a search in the formats that the options name."""
+    from eqnet.lm.quantizing import quantize
+    from eqnet.lm.recipe import Recipe
+    from eqnet.lm.source import open_source
+    from eqnet.lm.space import PRESET, choices_of, space_of
+    from eqnet.lm.texts import texts_of
+
+    if subnet is None and uniform is None:
+        raise InputError(f"{path}: is a model in floating point; give --uniform or --subnet, or search it first")
+    given = check(path, subnet, uniform)
+    source = open_source(path)
+    space = space_of(source, choices_of(PRESET))
+    formats = _formats(space, given, uniform, subnet)
+    if target is not None:
+        require_legal(target, space, formats, path)
+    ids = texts_of(source, text).calibration if method != "rtn" else None
+    recipe = Recipe(source.name, method, text=tuple(file.name for file in text))
+    packed = quantize(source, formats, method=method, ids=ids, report=report, metadata=recipe.to_json())
+    return Made(packed, source, space, formats)
+
+
+def _formats(space: ElasticSpace, given: Subnet | None, uniform: int | None, path: Path | None) -> Subnet:
+    from eqnet.lm.search import uniform_subnet
+
+    if given is None:
+        assert uniform is not None
+        return uniform_subnet(space, uniform)
+    try:
+        space.genes(given)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    return given

@@ -1,0 +1,63 @@
+"""The text that a model is fitted to, and the text that it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from eqnet.lm.source import Source
+from eqnet.lm.text import windows
+
+CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 24, 512
+"""Of the text that goes forward and backward through the model once."""
+
+HELD_OUT_WINDOWS, HELD_OUT_LENGTH = 16, 256
+"""Of the text that subnets are measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Token ids, int64 [N, T] each.
+
+    Attributes:
+        calibration: that codes are fitted to.
+        held_out: of other parts of the same files.
+    """
+
+    calibration: Tensor
+    held_out: Tensor
+
+
+def texts_of(source: Source, files: Sequence[str | Path] = (), seed: int = 0) -> Texts:
+    """Windows of text for a model, none longer than its context.
+
+    Args:
+        source: of the model.
+        files: of text, or of token ids; eqnet's own text if there are none.
+        seed: of the windows that are drawn.
+
+    Raises:
+        InputError: a file cannot be used, or the model has no tokenizer for it.
+    """
+    config = source.config.get_text_config(decoder=True)
+    context = int(getattr(config, "max_position_embeddings", None) or CALIBRATION_LENGTH)
+    tokenizer, vocabulary = source.tokenizer(), int(getattr(source.config, "vocab_size", 0)) or None
+
+    def drawn(part: str, length: int, count: int) -> Tensor:
+        return windows(
+            tokenizer,
+            files or None,
+            length=min(length, context),
+            part=part,
+            count=count,
+            seed=seed,
+            vocabulary=vocabulary,
+        )
+
+    return Texts(
+        drawn("calibration", CALIBRATION_LENGTH, CALIBRATION_WINDOWS),
+        drawn("held-out", HELD_OUT_LENGTH, HELD_OUT_WINDOWS),
+    )
