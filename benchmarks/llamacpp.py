@@ -6,7 +6,7 @@ pip install llama-cpp-python gguf
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ def write_float(source: Source, path: Path) -> Path:
     config = source.config
     if config.model_type != "llama":
         raise SystemExit(f"{source.path}: only models of kind llama are written for llama.cpp here")
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), "llama", use_temp_file=True)  # large models are not held in memory
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -158,13 +158,14 @@ class Peer:
         bpw: bits of all tensors over their number of values.
     """
 
-    def __init__(self, path: Path, context: int, threads: int) -> None:
+    def __init__(self, path: Path, context: int, threads: int, exact: bool = True) -> None:
         """Loads the file.
 
         Args:
             path: of the file.
             context: tokens at most.
             threads: to take.
+            exact: keeps keys and values in float32; otherwise llama.cpp does what it takes for fastest.
         """
         self._lib = lib = library()
         lib.llama_backend_init()
@@ -174,8 +175,9 @@ class Peer:
         settings = lib.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = context
         settings.n_threads = settings.n_threads_batch = threads
-        settings.type_k = settings.type_v = lib.GGML_TYPE_F32
-        settings.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if exact:
+            settings.type_k = settings.type_v = lib.GGML_TYPE_F32
+            settings.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self._context = lib.llama_init_from_model(self._model, settings)
         self._vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(self._model))
         self.nbytes = int(lib.llama_model_size(self._model))
@@ -184,7 +186,7 @@ class Peer:
     def __call__(self, ids: Tensor) -> Tensor:
         """Logits [1, T, vocabulary] of ids [1, T], a text of its own."""
         lib, count = self._lib, ids.shape[1]
-        lib.llama_memory_clear(lib.llama_get_memory(self._context), True)
+        self.forget()
         batch = lib.llama_batch_init(count, 0, 1)
         batch.n_tokens = count
         for place, token in enumerate(ids[0].tolist()):
@@ -197,6 +199,18 @@ class Peer:
         logits = np.ctypeslib.as_array(lib.llama_get_logits(self._context), (count, self._vocabulary))
         return torch.from_numpy(logits.copy())[None]
 
+    def feed(self, ids: Sequence[int]) -> np.ndarray:
+        """Appends tokens to the text; logits [vocabulary] of what follows the last of them, until the next call."""
+        lib = self._lib
+        tokens = (lib.llama_token * len(ids))(*ids)
+        if lib.llama_decode(self._context, lib.llama_batch_get_one(tokens, len(ids))):
+            raise SystemExit(f"llama.cpp could not run {len(ids)} tokens")
+        return np.ctypeslib.as_array(lib.llama_get_logits_ith(self._context, -1), (self._vocabulary,))
+
+    def forget(self) -> None:
+        """Begins a new text."""
+        self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
+
     def close(self) -> None:
         """Gives the memory back."""
         self._lib.llama_free(self._context)
@@ -204,9 +218,9 @@ class Peer:
 
 
 @contextmanager
-def opened(path: Path, context: int = 512, threads: int = 1) -> Iterator[Peer]:
+def opened(path: Path, context: int = 512, threads: int = 1, exact: bool = True) -> Iterator[Peer]:
     """A file in llama.cpp, for the length of a block."""
-    peer = Peer(path, context, threads)
+    peer = Peer(path, context, threads, exact)
     try:
         yield peer
     finally:
