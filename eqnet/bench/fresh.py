@@ -75,7 +75,7 @@ def _main(path: str, inputs: str, threads: str, how: str, cache: str = "", task:
 
     torch.set_num_threads(int(threads))
     x = torch.from_numpy(np.load(inputs, allow_pickle=False))
-    imported, imported_bytes = time.perf_counter(), _peak()
+    imported, imported_bytes = time.perf_counter(), peak_memory()
     opened = open_artifact(Path(path), task, cache=Path(cache) if cache else CACHE, exact=how == "exact")
     if opened.taken is not None:
         x = x.to(opened.taken.dtype)
@@ -86,11 +86,11 @@ def _main(path: str, inputs: str, threads: str, how: str, cache: str = "", task:
         "loading": loaded - imported,
         "first_output": time.perf_counter() - loaded,
         "imported_bytes": imported_bytes,
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_memory(),
     }
 
 
-def _peak() -> int | None:
+def peak_memory() -> int | None:
     """Most bytes of memory that this process had; getrusage would tell those of its parent if they were more."""
     status = Path("/proc/self/status")
     if status.exists():

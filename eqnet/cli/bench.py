@@ -17,6 +17,9 @@ from eqnet.bench.network import EXACT, FORMS, Speed, compare, repeated, sample
 from eqnet.bench.roofline import LIMITS
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, print_json, print_table, progress
+from eqnet.cli.language import refuse
+from eqnet.cli.language_figures import bench as bench_model
+from eqnet.cli.language_figures import is_language
 from eqnet.deploy.batching import fixed_batch
 from eqnet.deploy.inputs import read_inputs
 from eqnet.deploy.opening import open_artifact
@@ -61,6 +64,12 @@ def _list_option(name: str, **given: Any) -> Callable[[F], F]:
 @click.option(
     "--input", "path", type=click.Path(path_type=Path), help="Inputs to run, .npy or an image.  [default: noise]"
 )
+@click.option(
+    "--prompt", type=click.IntRange(min=1), default=512, show_default=True, help="Tokens of a language model's prompt."
+)
+@click.option(
+    "--tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens of a language model's answer."
+)
 @artifact_options
 @json_option
 def bench(
@@ -71,6 +80,8 @@ def bench(
     seconds: float,
     shape: tuple[int, ...],
     path: Path | None,
+    prompt: int,
+    tokens: int,
     task: str | None,
     cache: Path,
     exact: bool,
@@ -80,7 +91,9 @@ def bench(
 
     ARTIFACT is what eqnet export wrote, or any other .onnx file. The fp32 network is PyTorch's, in channels-last
     order, on the dequantized weights; a file does not hold what it would take to make it. An .onnx file is timed in
-    the session that answers exactly, and in the one that ONNX Runtime makes by default; with --fast in that alone.
+    the session that answers exactly, and in the one that ONNX Runtime makes by default; with --fast in that alone. Of a
+    language model, packed or in floating point, it is told how fast it reads a prompt and writes an answer, each number
+    of threads in a process of its own.
     """
     if (artifact is None) != kernels:
         raise click.UsageError("give either an artifact or --kernels")
@@ -90,6 +103,11 @@ def bench(
             raise click.UsageError("--shape takes two numbers: output channels and columns")
         _bench_kernels((shape[0], shape[1]), counts, seconds, as_json)
         return
+    if is_language(artifact, task):
+        refuse(("batch", "seconds", "input", "cache"), "says nothing of a language model; leave it out")
+        bench_model(artifact, counts, "float" if exact else "int8", prompt, tokens, as_json)
+        return
+    refuse(("prompt", "tokens"), "is of language models; leave it out")
     with progress(quiet=as_json) as report:
         opened = open_artifact(artifact, task, cache=cache, exact=exact)
         x = sample(opened) if path is None else read_inputs(path, opened.taken).x

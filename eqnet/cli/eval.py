@@ -9,6 +9,9 @@ import click
 
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
+from eqnet.cli.language import refuse
+from eqnet.cli.language_figures import evaluate as evaluate_model
+from eqnet.cli.language_figures import is_language
 from eqnet.cli.subnets import chosen, subnet_options
 from eqnet.deploy.batching import in_pieces
 from eqnet.deploy.opening import Deployed, is_artifact, open_artifact
@@ -21,6 +24,20 @@ from eqnet.search.measure import Judge
 @click.argument("path", metavar="RUN|ARTIFACT", type=click.Path(path_type=Path))
 @subnet_options
 @click.option("--data", type=click.Choice(PARTS), default="test", show_default=True, help="What to measure on.")
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Of a language model: text, or ids as .npy.  [default: the held-out part of eqnet's own]",
+)
+@click.option("--windows", type=click.IntRange(min=1), help="Of text, each of 512 tokens at most.  [default: all]")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="Of a language model: the one that it is to be like; also tells how far it is from that.",
+)
 @artifact_options
 @json_option
 def evaluate(
@@ -28,17 +45,26 @@ def evaluate(
     subnet: Path | None,
     uniform: int | None,
     data: str,
+    text: tuple[Path, ...],
+    windows: int | None,
+    reference: Path | None,
     task: str | None,
     cache: Path,
     exact: bool,
     as_json: bool,
 ) -> None:
-    """Measure a network on the task's test data.
+    """Measure a network on the task's test data, or a language model on text.
 
     The network is one of a run, or what eqnet export wrote: a folder, an .onnx file, or an .so file, which is machine
     code; any other .onnx file of the task's network will do, too. --task, --cache, --fast and --compute are for
-    artifacts, --subnet and --uniform for runs.
+    artifacts, --subnet and --uniform for runs. Of a language model (--task causal-lm), packed or in floating point, the
+    perplexity is told, and how far it is from --reference.
     """
+    if is_language(path, task):
+        refuse(("subnet", "uniform", "data", "cache"), "says nothing of a language model; leave it out")
+        evaluate_model(path, text, reference, windows, "float" if exact else "int8", as_json)
+        return
+    refuse(("text", "windows", "reference"), "is of language models; leave it out")
     if is_artifact(path):
         if subnet is not None or uniform is not None:
             raise click.UsageError(f"{path} holds one network; --subnet and --uniform choose among those of a run")

@@ -52,9 +52,11 @@ class Made:
 def refuse(names: Sequence[str], why: str) -> None:
     """Raises UsageError if one of these options was given on the command line."""
     context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) not in (None, ParameterSource.DEFAULT):
-            raise click.UsageError(f"--{name}: {why}")
+    for parameter in context.command.params:
+        option = max(parameter.opts, key=len)
+        given = parameter.name is not None and context.get_parameter_source(parameter.name) != ParameterSource.DEFAULT
+        if given and option.removeprefix("--") in names:
+            raise click.UsageError(f"{option}: {why}")
 
 
 def is_language_model(path: Path) -> bool:
