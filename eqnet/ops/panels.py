@@ -53,20 +53,21 @@ class Panels(NamedTuple):
     shape: Shape
 
     @classmethod
-    def of(cls, weight: PackedTensor) -> Panels:
+    def of(cls, weight: PackedTensor, memory: Tensor | None = None) -> Panels:
         """Reorders ``weight``, which lies in the memory of the CPU, on ``torch.get_num_threads()`` threads.
+
+        Args:
+            weight: as it is stored.
+            memory: where to, uint8 [room(weight)], from the start of a line on; new if None.
 
         Raises:
             InputError: the weight has no columns, or is on another device.
         """
-        fmt, rows, cols = weight.format, weight.rows, weight.cols
-        if cols == 0 or weight.codes.device.type != "cpu":
-            raise InputError(
-                f"panels are made of a weight with columns in the memory of the CPU; this one is [{rows}, {cols}] on "
-                f"{weight.codes.device}"
-            )
-        shape = rows, cols, min(fmt.group_size or cols, cols), fmt.bits
-        panels = cls(*_memory(shape, weight.scale.dtype, fmt.symmetric), shape)
+        fmt = weight.format
+        shape = _shape(weight)
+        if memory is None:
+            memory = lines(room(weight))
+        panels = cls(*_parts(memory, shape, weight.scale.dtype, fmt.symmetric), shape)
         stored = [
             None if part is None else part.contiguous() for part in (weight.codes, weight.scale, weight.zero_point)
         ]
@@ -121,19 +122,40 @@ def _possible(rows: int, cols: int, size: int, bits: int) -> bool:
     return rows >= 0 and 1 <= size <= cols and 2 <= bits <= 8
 
 
-def _memory(shape: Shape, scale: torch.dtype, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes, scales and zero points, not filled yet, in one piece of memory; each begins at a line."""
+def room(weight: PackedTensor) -> int:
+    """Bytes of memory that ``Panels.of`` fills, whole lines; raises InputError as that does."""
+    return _starts(_shape(weight), weight.scale.dtype, weight.format.symmetric)[-1]
+
+
+def _shape(weight: PackedTensor) -> Shape:
+    fmt, rows, cols = weight.format, weight.rows, weight.cols
+    if cols == 0 or weight.codes.device.type != "cpu":
+        raise InputError(
+            f"panels are made of a weight with columns in the memory of the CPU; this one is [{rows}, {cols}] on "
+            f"{weight.codes.device}"
+        )
+    return rows, cols, min(fmt.group_size or cols, cols), fmt.bits
+
+
+def _starts(shape: Shape, scale: torch.dtype, symmetric: bool) -> list[int]:
+    """Where codes, scales and zero points begin, each at a line, and where they end."""
     code_bytes, scale_count = _sizes(*shape)
-    sizes = code_bytes, scale_count * scale.itemsize, 0 if symmetric else scale_count
     starts = [0]
-    for size in sizes:
+    for size in (code_bytes, scale_count * scale.itemsize, 0 if symmetric else scale_count):
         starts.append(starts[-1] + -(-size // _LINE) * _LINE)
-    memory = _lines(starts[-1])
-    codes, scales, zeros = (memory[start : start + size] for start, size in zip(starts, sizes))
-    return codes, scales.view(scale), None if symmetric else zeros
+    return starts
 
 
-def _lines(size: int) -> Tensor:
+def _parts(memory: Tensor, shape: Shape, scale: torch.dtype, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Codes, scales and zero points, not filled yet."""
+    code_bytes, scale_count = _sizes(*shape)
+    first, second, third, _ = _starts(shape, scale, symmetric)
+    scales = memory[second : second + scale_count * scale.itemsize].view(scale)
+    zeros = None if symmetric else memory[third : third + scale_count]
+    return memory[first : first + code_bytes], scales, zeros
+
+
+def lines(size: int) -> Tensor:
     """uint8 [size], from the start of a line on; in large pages if it fills some and the system has them."""
     if size < 2 * _LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.empty(size, dtype=torch.uint8)

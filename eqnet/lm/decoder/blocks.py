@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -86,6 +87,13 @@ class Blocks:
     def hidden(self) -> int:
         """Elements of an embedded token."""
         return self.head.layer.cols
+
+    def layers(self) -> Iterator[PackedLinear]:
+        """All linear layers in the order in which they run; one that is joined comes as often as it has parts."""
+        for block in self.blocks:
+            for part in (block.query, block.key, block.value, block.output, block.gate, block.up, block.down):
+                yield part.layer
+        yield self.head.layer
 
     @property
     def intermediate(self) -> int:

@@ -55,18 +55,26 @@ class PackedLinear(PackedLayer):
         x = self.quantized_input(input)
         return F.linear(x, self.dequantized_weight(x.dtype), self.cast_bias(x.dtype))
 
-    def prepare(self) -> None:
-        """Orders the weight as the kernels read it, which they do on the CPU alone.
+    def prepare(self, memory: Tensor | None = None) -> None:
+        """Orders the weight as the kernels read it, which they do on the CPU alone; once.
 
         The memory of the stored weight goes back to its file, if it was loaded. Compiling or exporting a layer that is
         not prepared takes the slow way for it.
+
+        Args:
+            memory: see ``Panels.of``.
         """
         with _preparing:
             if self._prepared is None and self.codes.device.type == "cpu" and self.cols:
-                self._prepared = self._made()
+                self._prepared = self._made(memory)
                 for part in (self.codes, self.scale, self.zero_point):
                     if part is not None and (part.is_inference() or part._version == 0):  # else it is not the file's
                         release(part)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the kernels can read the weight."""
+        return self._prepared is not None
 
     @property
     def panels(self) -> Panels:
@@ -75,8 +83,8 @@ class PackedLinear(PackedLayer):
         assert self._prepared is not None
         return self._prepared.panels
 
-    def _made(self) -> _Prepared:
-        panels = Panels.of(self.weight)
+    def _made(self, memory: Tensor | None) -> _Prepared:
+        panels = Panels.of(self.weight, memory)
         if self.input_scale is None or self.input_zero_point is None:
             return _Prepared(panels, None, 1.0, 0)
         correction = panels.dequantize().sum(1, dtype=torch.float64).float()

@@ -8,7 +8,7 @@ import torch
 from eqnet.errors import InputError
 from eqnet.formats import Format
 from eqnet.ops import Panels
-from eqnet.ops.panels import dequantize_reference
+from eqnet.ops.panels import dequantize_reference, lines, room
 from eqnet.packed.planes import pack
 from eqnet.packed.tensor import PackedTensor
 from tests.eqnet.ops.weights import FORMATS, SCALES, SHAPES, made
@@ -23,6 +23,18 @@ def test_they_hold_the_weight_bit_for_bit(fmt: Format) -> None:
         assert torch.equal(dequantize_reference(*panels), expected), (rows, cols)
 
 
+@pytest.mark.parametrize("fmt", FORMATS, ids=str)
+def test_they_fill_the_memory_that_is_given_and_no_more(fmt: Format) -> None:
+    weight = made(fmt, 37, 45, torch.float16)
+    size = room(weight)
+    memory = lines(size + 64).fill_(0xA5)
+    panels = Panels.of(weight, memory[:size])
+    assert panels.codes.data_ptr() == memory.data_ptr()
+    assert panels.nbytes <= size < panels.nbytes + 3 * 64
+    assert torch.equal(panels.dequantize(), weight.dequantize())
+    assert (memory[size:] == 0xA5).all()
+
+
 def one_row(bits: int, codes: list[int]) -> tuple[list[list[int]], Panels]:
     """The lines of a weight of 1 row, by channel and column of a step, and its panels."""
     matrix = torch.tensor([codes])
@@ -30,10 +42,10 @@ def one_row(bits: int, codes: list[int]) -> tuple[list[list[int]], Panels]:
     panels = Panels.of(weight)
     assert panels.codes.numel() == 2 * bits * 64  # one block, of two halves
     assert panels.codes.data_ptr() % 64 == 0
-    lines = panels.codes.view(bits, 2, 16, 4)
-    assert not lines[:, 0, 1:].any()  # rows that are not there
-    assert not lines[:, 1].any()
-    return lines[:, 0, 0].tolist(), panels
+    found = panels.codes.view(bits, 2, 16, 4)
+    assert not found[:, 0, 1:].any()  # rows that are not there
+    assert not found[:, 1].any()
+    return found[:, 0, 0].tolist(), panels
 
 
 def test_the_bytes_of_four_bits() -> None:

@@ -101,6 +101,8 @@ def test_weights_are_in_memory_once() -> None:
     decoder = engine_of(made)
     layer = made.layers["model.layers.0.mlp.gate_up_proj"]
     before = layer.panels.codes.data_ptr()
+    behind = before + layer.panels.nbytes
+    assert made.layers["model.layers.0.mlp.down_proj"].panels.codes.data_ptr() == behind  # whole lines, side by side
     with torch.inference_mode():
         made(input_ids=random_ids(1, 4))
     assert layer.panels.codes.data_ptr() == before

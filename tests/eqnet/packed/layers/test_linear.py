@@ -119,7 +119,8 @@ def test_the_slow_way_computes_the_same(range_: InputRange | None, x: Tensor) ->
 def test_threads_that_come_first_at_once_make_one(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = layer()
     calls = []
-    monkeypatch.setattr(PackedLinear, "_made", lambda self, real=PackedLinear._made: calls.append(1) or real(self))
+    real = PackedLinear._made
+    monkeypatch.setattr(PackedLinear, "_made", lambda *given: calls.append(1) or real(*given))
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(packed, [x] * 32))
     assert len(calls) == 1
