@@ -12,7 +12,7 @@ namespace eqnet {
 namespace {
 
 constexpr std::int64_t kQueries = 48;         // rows of one task, about: what a tile of keys is read once for
-constexpr std::int64_t kTokens = 128;         // whose values are read for all rows before others are: 16 KiB
+constexpr std::int64_t kTokens = KeyValues::kStretch;  // whose values are read for all rows before others are: 16 KiB
 constexpr std::int64_t kSerialWork = 100000;  // products, below which a second thread is not worth waking
 
 // Norms and turns one head of the token at `row`.
@@ -78,7 +78,7 @@ class Task {
     const LinearKernels& kernels = linear_kernels();
     const std::int64_t dim = attention_.shape.head_dim;
     for (std::int64_t key = begin_; key < end_; key += kPanel) {
-      const float* tile = attention_.memory.keys(attention_.index, head_, key / kPanel);
+      const float* tile = attention_.memory.keys(attention_.index, head_, key);
       std::fill_n(sums_, rows_ * kPanel, 0.0f);
       for (std::int64_t row = 0; row < rows_; row += kernels.float_tile_rows) {
         const std::int64_t size = std::min<std::int64_t>(rows_ - row, kernels.float_tile_rows);

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "../linear/scratch.h"
 #include "attention.h"
+#include "channels.h"
 #include "eqnet/threads.h"
 #include "inputs.h"
 #include "key_values.h"
@@ -18,45 +18,7 @@ namespace {
 constexpr std::int64_t kRows = 256;           // that go through all blocks at once: what bounds memory
 constexpr std::int64_t kSerialSize = 16384;   // elements, below which a second thread is not worth waking
 constexpr std::int64_t kNormRows = 8;         // of one task
-
-// Calls body(row, sums) for the rows [first, first + count) times a panel.
-template <class Body>
-void each_sum(const Product& product, const Panels& weights, std::int64_t panel, std::int64_t first,
-              std::int64_t count, const Body& body) {
-  alignas(64) float sums[Product::kMostRows * kPanel];
-  product.multiply(weights, panel, first, count, sums);
-  for (std::int64_t row = 0; row < count; ++row) body(first + row, sums + row * kPanel);
-}
-
-// The channels of a panel that there are, with their bias.
-struct Channels {
-  std::int64_t first, count;
-  const float* bias;  // of the first of them, or null
-
-  Channels(const Projection& projection, std::int64_t panel)
-      : first(panel * kPanel),
-        count(std::min(kPanel, projection.weights.shape.rows - first)),
-        bias(projection.bias == nullptr ? nullptr : projection.bias + first) {}
-
-  void add_bias(float* sums) const {
-    if (bias != nullptr) add(sums, bias);
-  }
-  // Most panels are full; how many channels these have is known when this is compiled.
-  void add(float* __restrict to, const float* __restrict from) const {
-    if (count == kPanel) {
-      for (std::int64_t i = 0; i < kPanel; ++i) to[i] += from[i];
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) to[i] += from[i];
-    }
-  }
-  void copy(const float* from, float* to) const {
-    if (count == kPanel) {
-      std::memcpy(to, from, kPanel * sizeof(float));
-    } else {
-      std::copy_n(from, count, to);
-    }
-  }
-};
+constexpr std::int64_t kStreamed = 8;         // rows, up to which products wait for memory, which is best read in order
 
 void norm_rows(const float* x, std::int64_t rows, std::int64_t cols, const float* weight, float epsilon, float* y,
                int threads) {
@@ -74,7 +36,7 @@ struct DecoderSession::Memory {
 
   KeyValues key_values;
   Inputs inputs;
-  Scratch normed, query, key, value, attended, gated, added;
+  Scratch normed, query, key, value, attended, gated, up, added;
   std::vector<std::vector<float>> cosines, sines;  // of each rotation, [rows, pairs]
 };
 
@@ -140,6 +102,22 @@ void Decoder::run(const Step& step) const {
   }
 }
 
+// results: [rows, channels] of each projection, for whose weights the inputs are prepared.
+void Decoder::multiply(const Projection* const* projections, float* const* results, int count, const Step& step) const {
+  const Inputs& inputs = step.memory.inputs;
+  const Panels* weights[Product::kMostWeights];
+  for (int i = 0; i < count; ++i) weights[i] = &projections[i]->weights;
+  inputs.of(0).each_panel(
+      weights, count, 1, step.threads, [&](int which, std::int64_t panel, std::int64_t first, std::int64_t size) {
+        const Channels channels(*projections[which], panel);
+        float* to = results[which] + channels.first;
+        each_sum(inputs.of(which), *weights[which], panel, first, size, [&](std::int64_t row, float* sums) {
+          channels.add_bias(sums);
+          channels.copy(sums, to + row * weights[which]->shape.rows);
+        });
+      });
+}
+
 void Decoder::attend(const DecoderBlock& block, std::int64_t index, const Step& step) const {
   DecoderSession::Memory& memory = step.memory;
   const Projection* projections[] = {&block.query, &block.key, &block.value};
@@ -150,15 +128,7 @@ void Decoder::attend(const DecoderBlock& block, std::int64_t index, const Step& 
   float* normed = memory.normed.get<float>(step.rows * shape_.hidden);
   norm_rows(step.x, step.rows, shape_.hidden, block.attention_norm, shape_.norm_epsilon, normed, step.threads);
   memory.inputs.prepare(weights, 3, normed, step.rows, step.compute, step.threads);
-  memory.inputs.of(0).each_panel(
-      weights, 3, 1, step.threads, [&](int which, std::int64_t panel, std::int64_t first, std::int64_t count) {
-        const Channels channels(*projections[which], panel);
-        const std::int64_t cols = weights[which]->shape.rows;
-        each_sum(memory.inputs.of(which), *weights[which], panel, first, count, [&](std::int64_t row, float* sums) {
-          channels.add_bias(sums);
-          channels.copy(sums, results[which] + row * cols + channels.first);
-        });
-      });
+  multiply(projections, results, 3, step);
 
   const bool turned = block.rotation >= 0;
   const auto which = static_cast<std::size_t>(turned ? block.rotation : 0);
@@ -173,27 +143,35 @@ void Decoder::attend(const DecoderBlock& block, std::int64_t index, const Step& 
 
 void Decoder::transform(const DecoderBlock& block, const Step& step) const {
   DecoderSession::Memory& memory = step.memory;
+  const Projection* projections[] = {&block.gate, &block.up};
   const Panels* weights[] = {&block.gate.weights, &block.up.weights};
   float* normed = memory.normed.get<float>(step.rows * shape_.hidden);
   float* gated = memory.gated.get<float>(step.rows * shape_.intermediate);
   norm_rows(step.x, step.rows, shape_.hidden, block.mlp_norm, shape_.norm_epsilon, normed, step.threads);
   memory.inputs.prepare(weights, 2, normed, step.rows, step.compute, step.threads);
-  // A panel of gate and the same one of up, so that what is made of both is made at once.
-  memory.inputs.of(0).each_panel(
-      weights, 1, 2, step.threads, [&](int, std::int64_t panel, std::int64_t first, std::int64_t count) {
-        alignas(64) float sums[Product::kMostRows * kPanel], up[Product::kMostRows * kPanel];
-        memory.inputs.of(0).multiply(*weights[0], panel, first, count, sums);
-        memory.inputs.of(1).multiply(*weights[1], panel, first, count, up);
-        const Channels of_gate(block.gate, panel), of_up(block.up, panel);
-        for (std::int64_t row = 0; row < count; ++row) {
-          of_gate.add_bias(sums + row * kPanel);
-          of_up.add_bias(up + row * kPanel);
-        }
-        activate(shape_.activation, sums, up, count * kPanel);
-        for (std::int64_t row = 0; row < count; ++row) {
-          of_gate.copy(sums + row * kPanel, gated + (first + row) * shape_.intermediate + of_gate.first);
-        }
-      });
+  if (step.rows <= kStreamed) {
+    float* up = memory.up.get<float>(step.rows * shape_.intermediate);
+    float* results[] = {gated, up};
+    multiply(projections, results, 2, step);
+    activate(shape_.activation, gated, up, step.rows * shape_.intermediate);
+  } else {
+    // A panel of gate and the same one of up, so that what is made of both is made at once.
+    memory.inputs.of(0).each_panel(
+        weights, 1, 2, step.threads, [&](int, std::int64_t panel, std::int64_t first, std::int64_t count) {
+          alignas(64) float sums[Product::kMostRows * kPanel], up[Product::kMostRows * kPanel];
+          memory.inputs.of(0).multiply(*weights[0], panel, first, count, sums);
+          memory.inputs.of(1).multiply(*weights[1], panel, first, count, up);
+          const Channels of_gate(block.gate, panel), of_up(block.up, panel);
+          for (std::int64_t row = 0; row < count; ++row) {
+            of_gate.add_bias(sums + row * kPanel);
+            of_up.add_bias(up + row * kPanel);
+          }
+          activate(shape_.activation, sums, up, count * kPanel);
+          for (std::int64_t row = 0; row < count; ++row) {
+            of_gate.copy(sums + row * kPanel, gated + (first + row) * shape_.intermediate + of_gate.first);
+          }
+        });
+  }
   add(block.down, gated, block.after_mlp, step);
 }
 

@@ -96,6 +96,7 @@ class Decoder {
   struct Step;
 
   void run(const Step& step) const;
+  void multiply(const Projection* const* projections, float* const* results, int count, const Step& step) const;
   void attend(const DecoderBlock& block, std::int64_t index, const Step& step) const;
   void transform(const DecoderBlock& block, const Step& step) const;
   void add(const Projection& projection, const float* x, const float* after, const Step& step) const;
