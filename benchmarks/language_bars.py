@@ -81,19 +81,24 @@ class Measured:
     uniform: Mapping[str, Figures]
     mixes: Sequence[Mix]
 
-    def best(self, bpw: float) -> Figures | None:
-        """The best mix of no more bits."""
+    def best(self, bpw: float, quality: str = "perplexity") -> Figures | None:
+        """The mix of no more bits that is best in one of the figures."""
         small_enough = [mix.figures for mix in self.mixes if mix.figures.bpw <= bpw + SAME]
-        return min(small_enough, key=lambda figures: figures.perplexity, default=None)
+        return min(small_enough, key=operator.attrgetter(quality), default=None)
 
 
 def bars(measured: Measured) -> Iterator[Bar]:
-    """Every bar of one model."""
-    for rule, others in (("≤", measured.peers), ("<", measured.uniform)):
-        for other, figures in others.items():
-            if best := measured.best(figures.bpw):
-                what = f"perplexity at {best.bpw:.2f} bpw, against {other} at {figures.bpw:.2f}"
-                yield Bar(what, best.perplexity, rule, figures.perplexity)
+    """Every bar of one model.
+
+    Perplexities of two good forms differ by chance, too: an error may happen to suit a text that the model does not
+    know well. Divergences tell such forms apart, and so are compared as well.
+    """
+    for quality in ("perplexity", "divergence"):
+        for rule, others in (("≤", measured.peers), ("<", measured.uniform)):
+            for other, figures in others.items():
+                if best := measured.best(figures.bpw, quality):
+                    what = f"{quality} at {best.bpw:.2f} bpw, against {other} at {figures.bpw:.2f}"
+                    yield Bar(what, getattr(best, quality), rule, getattr(figures, quality))
     yield from _small(measured)
     yield from _searches(measured.mixes)
 
