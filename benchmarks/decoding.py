@@ -143,6 +143,7 @@ def written(name: str, cache: Path) -> tuple[Path, Path]:
 def speeds(name: str, folder: Path, file: Path, threads: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for decoding and one for reading a prompt."""
     packed, bpw = Packed(folder, options.compute, threads), bits_per_weight(file)
+    print(f"{name}: {packed.engine}", file=sys.stderr, flush=True)
     ids = torch.randint(0, packed.engine.vocabulary, (PREFILL,), generator=torch.Generator().manual_seed(0)).tolist()
     with opened(file, PREFILL, threads, exact=False) as peer:
         for call in (decode, prefill):
