@@ -60,7 +60,7 @@ def test_a_seed_draws_the_same_again(eqnet: Command, folder: Path) -> None:
     assert (found["text"], found["ids"]) == (text, ids)
     assert found["finish"] == "length"
     assert found["prompt_ids"] == list(b"once")
-    assert "on packed weights" in found["runs"]
+    assert "on eqnet's own kernels" in found["runs"]
     assert 0 < found["first_token_seconds"] < found["seconds"]
 
 
@@ -78,7 +78,7 @@ def library_tokens(engine: object) -> list[int]:
 
 def test_speed_is_told_beside_the_answer(eqnet: Command, folder: Path) -> None:
     ended = eqnet("generate", folder, "once", *COMMON, "--verbose", "--compute", "int8", "--context", "40")
-    assert "Runs as LlamaForCausalLM of transformers on packed weights." in ended.err
+    assert "Runs as LlamaForCausalLM on eqnet's own kernels, compute=int8." in ended.err
     assert "4 tokens in, 12 out (length); first after" in ended.err
     assert "tokens/s" in ended.err
 
