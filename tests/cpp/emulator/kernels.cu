@@ -1,0 +1,2 @@
+// The emulator's kernels for a GPU.
+#include "kernels.h"
