@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,8 +42,12 @@ class Decoder:
         self._blocks = blocks_of(model)  # the kernels have addresses of what is in there
         self.context = checked_context(context, int(model.config.max_position_embeddings))
         self.vocabulary = self._blocks.head.stop
+
+    @cached_property
+    def kernels(self) -> _kernels.Decoder:
+        """Made when the first text begins, as the weights are put in order for it."""
         _prepare(self._blocks.layers())
-        self.kernels = _native(self._blocks)
+        return _native(self._blocks)
 
     def __str__(self) -> str:
         return f"{type(self._model).__name__} on eqnet's own kernels, compute={self.packed.compute}"

@@ -96,17 +96,17 @@ def test_weights_of_other_precision_run() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0.3)  # 8 bits of activations, where the decoder has 24
 
 
-def test_weights_are_in_memory_once() -> None:
+def test_weights_are_in_memory_once_and_side_by_side() -> None:
     made = packed(KNOWN["glm4"]())
     decoder = engine_of(made)
-    layer = made.layers["model.layers.0.mlp.gate_up_proj"]
-    before = layer.panels.codes.data_ptr()
-    behind = before + layer.panels.nbytes
-    assert made.layers["model.layers.0.mlp.down_proj"].panels.codes.data_ptr() == behind  # whole lines, side by side
+    first, second = (made.layers[f"model.layers.0.mlp.{name}"] for name in ("gate_up_proj", "down_proj"))
+    assert not first.is_prepared  # nothing is, before a text begins
+    decoder.session(1)
+    before = first.panels.codes.data_ptr()
+    assert second.panels.codes.data_ptr() == before + first.panels.nbytes  # whole lines
     with torch.inference_mode():
         made(input_ids=random_ids(1, 4))
-    assert layer.panels.codes.data_ptr() == before
-    assert isinstance(decoder, Decoder)
+    assert first.panels.codes.data_ptr() == before
 
 
 def test_says_what_it_is_and_what_does_not_fit() -> None:
