@@ -83,8 +83,9 @@ def pick(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
         ModelError: a logit is NaN.
     """
     logits = logits.cpu()
-    if bool(logits.isnan().any()):
+    likeliest = logits.argmax()  # of NaN, if there is one
+    if bool(logits[likeliest].isnan()):
         raise ModelError("the model's logits hold NaN, so no token is likelier than another; check its weights")
     if sampling.greedy:
-        return int(logits.argmax())
+        return int(likeliest)
     return int(torch.multinomial(probabilities(logits, sampling), 1, generator=generator))
