@@ -1,5 +1,6 @@
 #include "matrix.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -21,10 +22,11 @@ struct Load {
 };
 
 void load(Warp& warp, unsigned lanes) {
+  if (lanes != ~0u) return;  // which has been told
   const Load& one = warp.operands<Load>(0);
   const Site site = warp.site(lanes);
   std::array<std::array<std::uint16_t, 8>, kLanes> rows;
-  for (int lane = 0; lane < warp.threads; ++lane) {
+  for (int lane = 0; lane < kLanes; ++lane) {
     auto& row = rows[static_cast<std::size_t>(lane)];
     const unsigned char* bytes =
         matrix_row(warp.first[lane], warp.operands<Load>(lane).row, lane < 8 * one.count, site);
@@ -34,7 +36,7 @@ void load(Warp& warp, unsigned lanes) {
       std::memcpy(row.data(), bytes, sizeof(row));
     }
   }
-  for (int lane = 0; lane < warp.threads; ++lane) {
+  for (int lane = 0; lane < kLanes; ++lane) {
     for (int matrix = 0; matrix < one.count; ++matrix) {
       unsigned both = 0;
       for (int i = 0; i < 2; ++i) {
@@ -61,7 +63,8 @@ float number(const unsigned* registers, int i) {
 }
 
 template <typename T, int kDepth>
-void multiply(Warp& warp, unsigned) {
+void multiply(Warp& warp, unsigned lanes) {
+  if (lanes != ~0u) return;  // which has been told
   float a[kRows][kDepth], b[kDepth][kColumns], sums[kRows][kColumns];
   for (int lane = 0; lane < kLanes; ++lane) {
     const Product& mine = warp.operands<Product>(lane);
@@ -114,6 +117,7 @@ void multiply_any(const char* operation, float* accumulators, const unsigned* a,
 }  // namespace
 
 void load_matrices(unsigned* registers, int count, bool transposed, const void* row, const Site& site) {
+  std::fill_n(registers, count, ~0u);  // poison, if nothing is loaded
   Load operands{row, registers, count, transposed};
   in_whole_warp("ldmatrix", operands, &load, site);
 }
