@@ -79,7 +79,7 @@ class Texts:
 
 def read(folder: Path) -> Texts:
     """The texts, from the packages that `texts` names."""
-    (bible, rest), (addresses, last) = (_split(t) for t in (texts.bible(), b"\n\n".join(texts.addresses(folder))))
+    (bible, rest), (addresses, last) = (split(t) for t in (texts.bible(), b"\n\n".join(texts.addresses(folder))))
     return Texts(ids(bible), ids(addresses), ids(rest + last), ids(texts.moby_dick(folder)))
 
 
@@ -88,7 +88,8 @@ def ids(text: bytes) -> Tensor:
     return torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
 
 
-def _split(text: bytes) -> tuple[bytes, bytes]:
+def split(text: bytes) -> tuple[bytes, bytes]:
+    """What is for training, and what is held out."""
     cut = len(text) - len(text) // HELD_OUT
     return text[:cut], text[cut:]
 

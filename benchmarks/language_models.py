@@ -29,12 +29,12 @@ from common import show
 from language_bars import SMALL, Measured, bars
 from language_mixes import UNIFORM, Mix, Way, mixes, uniform
 from language_peers import KINDS, peers
-from language_subjects import Figures, Kept, Subject, subject
+from language_subjects import UNSEEN, Figures, Kept, Subject, subject
 
 from eqnet.lm.space import PRESET
 
 WINDOWS = {"smollm2": 40, "byte": 400}
-"""Of Moby Dick, each of 512 tokens; a byte says less than a token."""
+"""To judge on, each of 512 tokens; a byte says less than a token."""
 
 QUICK_WINDOWS, QUICK_SAMPLES, QUICK_SPACE = 4, 24, "w=3-6:group128:asym"
 QUICK_KINDS, QUICK_FORMS = ("Q4_0", "Q4_K_M"), (("gptq", "uint4:group128"),)
@@ -78,7 +78,8 @@ def widths(found: Sequence[Mix]) -> list[dict[str, object]]:
 def measured(model: Subject, arguments: argparse.Namespace) -> Measured:
     """Measures what is not kept yet."""
     quick = arguments.quick
-    folder = arguments.cache / f"{model.name}-{len(model.unseen)}{'-quick' if quick else ''}"
+    text = "" if arguments.unseen == "moby-dick" else f"-{arguments.unseen}"
+    folder = arguments.cache / f"{model.name}-{len(model.unseen)}{text}{'-quick' if quick else ''}"
     run = folder / "run"
     if arguments.again:
         shutil.rmtree(run, ignore_errors=True)
@@ -106,6 +107,7 @@ def main() -> None:
     """Measures what is asked for and prints it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(WINDOWS), default="smollm2")
+    parser.add_argument("--unseen", choices=list(UNSEEN), default="moby-dick", help="text to judge on")
     parser.add_argument("--budgets", type=float, nargs="+", help="bits per weight; those of all peers if left out")
     parser.add_argument("--samples", type=int, default=120, help="networks measured before the first prediction")
     parser.add_argument("--compute", default="int8", help="how eqnet multiplies; llama.cpp rounds activations, too")
@@ -118,11 +120,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     count = QUICK_WINDOWS if arguments.quick else WINDOWS[arguments.model]
-    model = subject(arguments.model, arguments.cache, arguments.texts, count)
+    model = subject(arguments.model, arguments.cache, arguments.texts, count, arguments.unseen)
     found = measured(model, arguments)
-    print(f"{model.name}: {model.note}. Moby Dick, {len(model.unseen)} windows of 512 tokens.", file=sys.stderr)
+    if not arguments.json:
+        print(f"{model.name}, {model.note}: {len(model.unseen)} windows of 512 tokens of {arguments.unseen}\n")
     for table in (lines(found), widths(found.mixes), [bar.row() for bar in bars(found)]):
-        show(table, arguments.json)
+        show([{model.name: model.note, **row} for row in table], arguments.json)
         print()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import texts
 import torch
-from byte_model import byte_model
+from byte_model import byte_model, split
 from torch import Tensor
 
 from eqnet.lm.evaluation import Logits, divergence, perplexity
@@ -69,9 +69,9 @@ class Subject:
     Attributes:
         name: of it.
         source: in floating point.
-        note: what is to be known beside every figure of it.
+        note: what its weights are, to be known beside every figure of it.
         calibration: ids of excerpts of the State of the Union, int64 [N, T]; eqnet and its peers see these.
-        unseen: ids of Moby Dick, which neither training nor calibration saw, int64 [N, T].
+        unseen: ids of text that neither training nor calibration saw, int64 [N, T].
     """
 
     name: str
@@ -101,22 +101,32 @@ class Subject:
             return [model(input_ids=ids[None], use_cache=False).logits[0] for ids in self._first]
 
 
-def subject(name: str, cache: Path, archives: Path, count: int) -> Subject:
+UNSEEN: dict[str, Callable[[Path], bytes]] = {
+    "moby-dick": texts.moby_dick,
+    "bible": lambda _: split(texts.bible())[1],
+}
+"""Text to judge on, given the folder of archives: a novel, or what the training of the model of bytes left out.
+
+The latter model hardly knows English of the novel's kind, and is overconfident there, so that errors may even help."""
+
+
+def subject(name: str, cache: Path, archives: Path, count: int, text: str = "moby-dick") -> Subject:
     """A model by its name; the one of bytes is trained the first time.
 
     Args:
         name: ``smollm2`` or ``byte``.
         cache: folder of the trained model and of the texts.
         archives: folder of the archives of texts.
-        count: windows of Moby Dick, of 512 tokens.
+        count: windows to judge on, of 512 tokens.
+        text: one of UNSEEN.
     """
     cache.mkdir(parents=True, exist_ok=True)
     if name == "smollm2":
-        source, note = open_source(smollm2()), "its weights already sit on a 4-bit grid of groups of 32"
+        source, note = open_source(smollm2()), "on a 4-bit grid already"
     else:
         source, note = open_source(byte_model(cache, archives, every=100)), "trained in floating point"
-    unseen = cache / "moby-dick.txt"
-    unseen.write_bytes(texts.moby_dick(archives))
+    unseen = cache / f"{text}.txt"
+    unseen.write_bytes(UNSEEN[text](archives))
     vocabulary = source.config.vocab_size
     ids = windows(source.tokenizer(), [unseen], length=512, part="all", count=count, vocabulary=vocabulary)
     return Subject(name, source, note, texts_of(source).calibration, ids)
