@@ -119,6 +119,31 @@ void check_written(const Place& place, std::size_t bytes, const char* verb, cons
                      std::to_string(offset) + " was never written");
 }
 
+// Tells if another block may be writing to the bytes of an allocation, and stamps them if they are written now.
+void check_blocks(const Place& place, std::size_t bytes, Access access, const char* verb, const Site& site,
+                  const Thread& thread) {
+  constexpr std::uint32_t kAtomic = 1u << 31;  // marks stamps of atomic changes, which do not race with each other
+  const BlockOrder& order = machine().order;
+  Allocation& allocation = *place.allocation;
+  std::uint32_t* stamps = allocation.stamps.data() + place.offset;
+  if (order.is_of_launch(allocation.last_stamp)) {
+    for (std::size_t i = 0; i < bytes; ++i) {
+      if ((access == Access::kAtomic && stamps[i] & kAtomic) || order.is_before(stamps[i] & ~kAtomic)) continue;
+      machine().find(Kind::kRace, site, thread,
+                     describe(verb, bytes, place.offset, allocation.name) +
+                         ", which another block wrote, and no __threadfence and atomic changes are between");
+      break;
+    }
+  }
+  if (access == Access::kRead) return;
+  allocation.last_stamp = order.now();
+  for (std::size_t i = 0; i < bytes; ++i) {
+    // A write of this launch remains what an atomic change has to come after.
+    const bool kept = access == Access::kAtomic && !(stamps[i] & kAtomic) && order.is_of_launch(stamps[i]);
+    if (!kept) stamps[i] = order.now() | (access == Access::kAtomic ? kAtomic : 0);
+  }
+}
+
 bool may_write(const Place& place, const Site& site, const Thread& thread) {
   if (place.allocation == nullptr || !place.allocation->read_only) return true;
   machine().find(Kind::kReadOnly, site, thread, "writes to '" + place.allocation->name + "'");
@@ -137,6 +162,7 @@ void read(const void* from, void* to, std::size_t bytes, std::size_t alignment, 
   note(thread, place, Access::kRead, bytes, site);
   if (place.allocation != nullptr) {
     check_written(place, bytes, "reads", site, thread);
+    check_blocks(place, bytes, Access::kRead, "reads", site, thread);
   } else {
     tell(machine().shared.read(machine().block.clocks(), thread.number, place.offset, bytes), "reads", site, thread);
   }
@@ -150,6 +176,7 @@ void write(void* to, const void* from, std::size_t bytes, std::size_t alignment,
   note(thread, place, Access::kWrite, bytes, site);
   if (place.allocation != nullptr) {
     std::memset(place.allocation->written.data() + place.offset, 1, bytes);
+    check_blocks(place, bytes, Access::kWrite, "writes", site, thread);
   } else {
     tell(machine().shared.write(machine().block.clocks(), thread.number, place.offset, bytes), "writes", site, thread);
   }
@@ -163,6 +190,8 @@ unsigned char* update(void* at, std::size_t bytes, std::size_t alignment, const 
   note(thread, place, Access::kAtomic, bytes, site);
   if (place.allocation != nullptr) {
     check_written(place, bytes, "changes", site, thread);
+    check_blocks(place, bytes, Access::kAtomic, "changes", site, thread);
+    machine().order.change_atomically();
   } else {
     tell(machine().shared.update(machine().block.clocks(), thread.number, place.offset, bytes), "changes", site,
          thread);
@@ -199,6 +228,7 @@ void begin_copy(void* to, const void* from, std::size_t bytes, std::size_t valid
   if (target.bytes == nullptr) return;
   if (source.bytes != nullptr) {
     check_written(source, valid, "copies", site, thread);
+    check_blocks(source, valid, Access::kRead, "copies", site, thread);
     note(thread, source, Access::kRead, valid, site);
   }
   note(thread, target, Access::kWrite, bytes, site);
@@ -216,12 +246,12 @@ void commit_copies() {
 void wait_for_copies(std::size_t groups_left) {
   Thread& thread = machine().block.thread();
   SharedMemory& shared = machine().shared;
-  for (const Copy& copy : thread.copies.take(groups_left)) {
+  thread.copies.take(groups_left, [&](const Copy& copy) {
     unsigned char* to = shared.data(copy.to);
     if (copy.valid > 0) std::memcpy(to, copy.from, copy.valid);
-    std::fill(to + copy.valid, to + copy.bytes, static_cast<unsigned char>(0));
+    std::memset(to + copy.valid, 0, copy.bytes - copy.valid);
     shared.end_copy(machine().block.clocks(), thread.number, copy.to, copy.bytes);
-  }
+  });
 }
 
 void* shared_array(const void* key, const char* name, std::size_t bytes) {

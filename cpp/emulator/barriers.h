@@ -139,6 +139,5 @@ inline int __all_sync(unsigned lanes, int value, EmulatorSite site = EmulatorSit
   return eqnet::emulator::vote("__all_sync", lanes, value == 0, site) == 0;
 }
 
-// Blocks run one after another, and what a thread has written is there: nothing is left to do.
-inline void __threadfence() {}
-inline void __threadfence_block() {}
+inline void __threadfence() { eqnet::emulator::machine().order.fence(); }
+inline void __threadfence_block() {}  // what a thread has written is there

@@ -24,6 +24,11 @@ void Block::finish(Thread& thread) {
   thread.state = Thread::State::kReturned;
 }
 
+void Block::begin_launch() {
+  warps_.clear();  // with the places in the source that they know
+  clocks_.begin_launch();
+}
+
 void Block::start(const dim3& size) {
   count_ = static_cast<int>(size.x * size.y * size.z);
   if (made_ < static_cast<std::size_t>(count_)) {

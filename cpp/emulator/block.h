@@ -54,6 +54,7 @@ struct Warp {
 // The threads of one block, each a fiber. They run one at a time, each until it waits for others or returns.
 class Block {
  public:
+  void begin_launch();
   // Runs a block. False if its threads wait for what cannot come; nothing can be run after that.
   bool run(const dim3& size, const uint3& index, const std::function<void()>& kernel);
 

@@ -7,7 +7,7 @@
 namespace eqnet::emulator {
 
 template <typename T>
-struct alignas(4) Pair {
+struct alignas(4) NarrowPair {
   T x, y;
 };
 
@@ -18,7 +18,7 @@ double wide(T x) {
 
 // One operation on both numbers of pairs.
 template <typename T, typename Operation, typename... Others>
-Pair<T> each(Operation operation, Pair<T> first, Others... others) {
+NarrowPair<T> each(Operation operation, NarrowPair<T> first, Others... others) {
   return {operation(first.x, others.x...), operation(first.y, others.y...)};
 }
 
@@ -31,10 +31,10 @@ bool is_nan(Narrow<E, F> x) {
 
 using __half = eqnet::emulator::Half;
 using half = __half;
-using __half2 = eqnet::emulator::Pair<__half>;
+using __half2 = eqnet::emulator::NarrowPair<__half>;
 using half2 = __half2;
 using __nv_bfloat16 = eqnet::emulator::Bfloat16;
-using __nv_bfloat162 = eqnet::emulator::Pair<__nv_bfloat16>;
+using __nv_bfloat162 = eqnet::emulator::NarrowPair<__nv_bfloat16>;
 
 // Numbers of 16 bits.
 template <int E, int F>
@@ -72,7 +72,7 @@ EmulatorNarrow<E, F> __hmin(EmulatorNarrow<E, F> a, EmulatorNarrow<E, F> b) {
 
 // Pairs of them.
 template <typename T>
-using EmulatorPair = eqnet::emulator::Pair<T>;
+using EmulatorPair = eqnet::emulator::NarrowPair<T>;
 
 template <typename T>
 EmulatorPair<T> __hadd2(EmulatorPair<T> a, EmulatorPair<T> b) {

@@ -26,12 +26,14 @@ Report run(const Launch& launch, const std::function<void()>& thread) {
   machine.kernel = launch.kernel;
   machine.report = {};
   machine.shared.begin_launch(launch.dynamic_bytes);
-  machine.block.clocks().begin_launch();
+  machine.block.begin_launch();
+  machine.order.begin_launch();
   blockDim = launch.block;
   gridDim = launch.grid;
   for (std::size_t i = 0; i < blocks; ++i) {
     const auto number = static_cast<unsigned>(launch.backwards ? blocks - 1 - i : i);
     machine.shared.begin_block();
+    machine.order.begin_block();
     const uint3 index{number % launch.grid.x, number / launch.grid.x % launch.grid.y,
                       number / launch.grid.x / launch.grid.y};
     if (!machine.block.run(launch.block, index, thread)) break;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "block.h"
+#include "block_order.h"
 #include "report.h"
 #include "shared.h"
 
@@ -14,6 +15,7 @@ struct Machine {
   Report report;
   SharedMemory shared;
   Block block;
+  BlockOrder order;
 
   // Adds a finding about a thread, or about the one that runs.
   void find(Kind kind, const Site& site, const Thread& thread, std::string text);

@@ -40,6 +40,7 @@ Allocation* allocate(std::string name, std::size_t bytes, bool read_only) {
   made->read_only = read_only;
   made->bytes.assign(bytes, kPoison);
   made->written.assign(bytes, 0);
+  made->stamps.assign(bytes, 0);
   return all.allocations.emplace(address, std::move(made)).first->second.get();
 }
 

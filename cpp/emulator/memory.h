@@ -21,6 +21,8 @@ struct Allocation {
   bool read_only;
   std::vector<unsigned char> bytes;
   std::vector<unsigned char> written;  // whether each byte was
+  std::vector<std::uint32_t> stamps;   // of the last write to each byte (block_order.h)
+  std::uint32_t last_stamp = 0;        // of all writes
   std::int64_t read_sectors = 0;       // of 32 bytes, that warps asked for in all launches
   std::int64_t write_sectors = 0;
 };

@@ -25,7 +25,7 @@ enum class Kind {
   kMisaligned,    // an address that is no multiple of the size of what is accessed
   kReadOnly,      // a write to a buffer of inputs
   kUnwritten,     // a read of memory that nobody has written
-  kRace,          // accesses to shared memory, one of them a write, that nothing orders
+  kRace,          // accesses, one of them a write, that nothing orders: of threads, or in global memory of blocks
   kUnfinished,    // a read of what is still being copied, or a copy that nobody waits for
   kDivergence,    // threads that wait for one another in different places, or for threads that have returned
   kArgument,      // a value that the instruction does not take

@@ -32,14 +32,22 @@ std::int64_t count_conflicts(const std::uintptr_t* addresses, unsigned lanes, in
   std::int64_t conflicts = 0;
   for (int first = 0; first < kLanes; first += at_once) {
     std::array<std::uintptr_t, kLanes> asked;
+    std::array<std::uintptr_t, kBanks> first_of_bank;
+    std::uint32_t banks = 0;  // that are asked for anything
+    bool conflict = false;
     int count = 0;
     for (int lane = first; lane < first + at_once; ++lane) {
       if (!(lanes >> lane & 1)) continue;
-      for (int word = 0; word < words; ++word) {
-        asked[static_cast<std::size_t>(count++)] =
-            addresses[lane] / kBankBytes + static_cast<std::uintptr_t>(word);
+      for (int i = 0; i < words; ++i) {
+        const std::uintptr_t word = addresses[lane] / kBankBytes + static_cast<std::uintptr_t>(i);
+        const std::uintptr_t bank = word % kBanks;
+        if (!(banks >> bank & 1)) first_of_bank[bank] = word;
+        banks |= 1u << bank;
+        conflict |= first_of_bank[bank] != word;
+        asked[static_cast<std::size_t>(count++)] = word;
       }
     }
+    if (!conflict) continue;  // as nearly always
     std::sort(asked.begin(), asked.begin() + count);
     count = static_cast<int>(std::unique(asked.begin(), asked.begin() + count) - asked.begin());
     std::array<int, kBanks> of_bank{};

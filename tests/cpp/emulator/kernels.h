@@ -1,7 +1,7 @@
-// Two kernels as they are written for GPUs, which the emulator's tests run and nvcc compiles.
+// Kernels as they are written for GPUs, which the emulator's tests run and nvcc compiles.
 #pragma once
 
-#include "cuda/device.h"
+#include "cuda/elements.h"
 
 namespace kernels {
 
@@ -27,6 +27,24 @@ __global__ void __launch_bounds__(kSumThreads) add_up(const float* x, int count,
   for (int lanes = 16; lanes > 0; lanes /= 2) all += __shfl_xor_sync(~0u, all, lanes);
   if (threadIdx.x == 0) atomicAdd(sum, all);
 }
+
+// y = scale · x + shift, of `count` times 8 numbers.
+template <typename T>
+__global__ void __launch_bounds__(64) scale_and_shift(const T* x, T scale, float shift, T* y, int count) {
+  const int i = static_cast<int>(blockIdx.x) * 64 + static_cast<int>(threadIdx.x);
+  if (i >= count) return;
+  uint4 bits = load_once(reinterpret_cast<const uint4*>(x) + i);
+  unsigned* registers[] = {&bits.x, &bits.y, &bits.z, &bits.w};
+  UNROLL
+  for (int pair = 0; pair < 4; ++pair) {
+    const float2 scaled = to_floats(__hmul2(reinterpret<Pair<T>>(*registers[pair]), repeat(scale)));
+    *registers[pair] = reinterpret<unsigned>(from_floats<T>(scaled.x + shift, scaled.y + shift));
+  }
+  store(reinterpret_cast<uint4*>(y) + i, bits);
+}
+
+template __global__ void scale_and_shift(const half*, half, float, half*, int);
+template __global__ void scale_and_shift(const __nv_bfloat16*, __nv_bfloat16, float, __nv_bfloat16*, int);
 
 // Rows of tiles hold 16 numbers, in two halves of 16 bytes. Of every eight rows the last four have their halves
 // exchanged, so that the same half of eight rows meets all banks. Returns where a half begins, in numbers.

@@ -131,7 +131,8 @@ TEST(half_multiplies_and_adds_with_one_rounding) {
 #endif
 
 TEST(half_pairs) {
-  const half2 a = __floats2half2_rn(1.5f, -2), b = __float2half2_rn(3), c = __halves2half2(__float2half(0.25f), {0x7bff});
+  const half2 a = __floats2half2_rn(1.5f, -2), b = __float2half2_rn(3);
+  const half2 c = __halves2half2(__float2half(0.25f), {0x7bff});
   const auto is = [](half2 pair, float x, float y) { return __low2float(pair) == x && __high2float(pair) == y; };
   EXPECT(is(__hadd2(a, b), 4.5f, 1) && is(__hsub2(a, b), -1.5f, -5) && is(__hmul2(a, b), 4.5f, -6), "half2");
   EXPECT(is(__hfma2(a, b, c), 4.75f, 65504 - 6 + 6), "%g", static_cast<double>(__high2float(__hfma2(a, b, c))));

@@ -38,6 +38,29 @@ TEST(kernels_sum) {
 }
 
 template <typename T>
+void scale_and_shift() {
+  std::vector<T> x;
+  for (int i = 0; i < 8 * 70; ++i) x.push_back(eqnet::cuda::from_float<T>(static_cast<float>(i - 200)));
+  const Buffer<const T> input("x", x);
+  const Buffer<T> output("y", x.size());
+  const T half_of = eqnet::cuda::from_float<T>(0.5f);
+  const Report report = run({"scale_and_shift", 2, 64}, kernels::scale_and_shift<T>, input.address(), half_of, 16.0f,
+                            output.address(), 70);
+  expect_clean(report);
+  EXPECT(report.traffic.uncoalesced() == 0, "%lld", static_cast<long long>(report.traffic.uncoalesced()));
+  const std::vector<T> y = output.values();
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const T want = eqnet::cuda::from_float<T>(eqnet::cuda::to_float(x[i]) / 2 + 16);  // halves of these are exact
+    EXPECT(y[i].bits == want.bits, "%zu: %g", i, static_cast<double>(eqnet::cuda::to_float(y[i])));
+  }
+}
+
+TEST(kernels_scale_and_shift) {
+  scale_and_shift<half>();
+  scale_and_shift<__nv_bfloat16>();
+}
+
+template <typename T>
 void multiply(int rows, int cols, int depth) {
   std::mt19937 random(2);
   std::normal_distribution<double> normal;

@@ -68,7 +68,7 @@ Report read_then_write(unsigned writer, Between between) {
 TEST(shared_races_are_told) {
   expect_only(write_then_read(40, [] {}), Kind::kRace, 40, "reads byte 0 of 'array', which thread 0 accessed");
   expect_only(write_then_read(3, [] {}), Kind::kRace, 3, "reads byte 0 of 'array', which thread 0 accessed");
-  // Written by the last thread and read by the first, it is unwritten when the first comes, and read when the last does.
+  // It is unwritten when the first thread comes, and has been read when the last one does.
   const Report report = run({"backwards", 1, 64}, [] {
     SHARED(int, array, 1);
     if (threadIdx.x == 63) store(array, 1);
