@@ -96,7 +96,7 @@ class EqnetQuantizer(HfQuantizer):  # type: ignore[misc]
         model.eqnet_record = packed.record
         model.save_pretrained = MethodType(_save_pretrained, model)
         if str(self._dtype) != f"torch.{Artifact.open(self._folder).config.get('dtype')}":
-            model.to(self._dtype)  # asked for; else every tensor keeps the type in which it is stored
+            _change_type(model, self._dtype)  # asked for; else every tensor keeps the type in which it is stored
         if self._device is not None:
             model.to(self._device)
         return model.eval()
@@ -112,6 +112,19 @@ def packed_of(model: Any) -> PackedModel:
     if record is None:
         raise InputError(f"this {type(model).__name__} was not loaded from an artifact of eqnet")
     return PackedModel(model, record)
+
+
+def _change_type(model: Any, dtype: torch.dtype) -> None:
+    """``model.to(dtype)`` but for buffers that are made with the model: 16 bits are too few to tell positions apart."""
+    kept = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in module._non_persistent_buffers_set
+    ]
+    model.to(dtype)
+    for module, name, buffer in kept:
+        module._buffers[name] = buffer
 
 
 def _save_pretrained(self: Any, save_directory: str | Path, **kwargs: Any) -> None:

@@ -55,6 +55,8 @@ def _build_network(config: Mapping[str, Any], path: Path) -> nn.Module:
 def _describe_transformer(model: Any) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(model.config.to_json_string(use_diff=False))
     config.pop("quantization_config", None)
+    # Left open, it would be guessed from what is stored first: the scales.
+    config["dtype"] = config.get("dtype") or str(model.dtype).removeprefix("torch.")
     return {**config, "architectures": [type(model).__name__], "model_type": model.config.model_type}
 
 

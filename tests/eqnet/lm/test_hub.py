@@ -46,6 +46,18 @@ def test_gives_the_logits_of_eqnet_load(name: str, tmp_path: Path) -> None:
     assert not model.training
 
 
+def test_a_type_that_was_left_open_is_that_of_the_weights(tmp_path: Path) -> None:
+    """As GGUF files leave it open; the first tensor of the artifact that has one is a scale in float16."""
+    random_model("llama").save_pretrained(tmp_path / "float")
+    source = open_source(tmp_path / "float")
+    source.config.dtype = None
+    packed = packed_model(source)
+    packed.save(tmp_path / "packed")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
+    ids = random_ids(2, 9)
+    assert torch.equal(logits(model, ids), logits(packed, ids))
+
+
 def test_generates_what_the_packed_model_generates(tmp_path: Path) -> None:
     folder = saved(tmp_path)
     settings = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
@@ -77,7 +89,11 @@ def test_another_type_is_followed(tmp_path: Path) -> None:
     ids = random_ids(1, 5)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     assert model.dtype == torch.bfloat16
-    assert torch.equal(logits(model, ids), logits(eqnet.load(folder).bfloat16(), ids))
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    expected: Any = eqnet.load(folder)
+    frequencies = expected.model.model.rotary_emb.inv_freq
+    expected.bfloat16().model.model.rotary_emb.inv_freq = frequencies
+    assert torch.equal(logits(model, ids), logits(expected, ids))
 
 
 def test_a_device_is_followed_and_several_are_refused(tmp_path: Path) -> None:
