@@ -4,7 +4,8 @@
 //     x += after_mlp(down(activation(gate(norm(x))) * up(norm(x))))
 //     logits = head(norm(x))
 //
-// Norms are RMS norms; what comes after, most families lack. Keys and values are kept in float32, in memory for the whole text, which a session holds.
+// Norms are RMS norms; what comes after, most families lack. Keys and values are kept in float32, in memory for the whole
+// text, which a session holds.
 #pragma once
 
 #include <cstdint>
