@@ -11,11 +11,10 @@ from torch import Tensor
 
 from eqnet.errors import RunError
 from eqnet.files import write_atomically
+from eqnet.packed.artifact import INDEX
 from eqnet.packed.opening import CONFIG, some
 from eqnet.packed.replacing import replacing, temporary
 from eqnet.packed.shard import write_shard
-
-INDEX = "model.safetensors.index.json"
 
 
 def write_floating(tensors: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path, shard_bytes: int) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from eqnet.errors import InputError, RunError
 from eqnet.lm.glm.pickles import PickledWeights
-from eqnet.lm.weights import SafetensorsWeights
+from eqnet.lm.weights import SafetensorsWeights, indexed_files
 from eqnet.packed import strict_json
 
 _RANK = re.compile(r"mp_rank_([0-9]+)_model_states\.pt")
@@ -108,14 +108,4 @@ def _bins(folder: Path) -> list[Path]:
             f"{folder}: holds no checkpoint of a GLM; expected latest and mp_rank_*_model_states.pt of GLM-130B, or "
             "config.json and the .safetensors or .bin files of a ChatGLM"
         )
-    mapped = strict_json.parse(index.read_bytes(), index).get("weight_map")
-    names = sorted(set(mapped.values())) if isinstance(mapped, dict) and mapped else []
-    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
-        raise RunError(f"{index}: does not say in which files the weights are; copy it anew")
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise InputError(
-            f"{folder / missing[0]}: is missing, though {_BIN_INDEX} names it ({len(missing)} of {len(names)} files "
-            "are); copy the whole folder anew"
-        )
-    return [folder / name for name in names]
+    return indexed_files(index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from eqnet.errors import InputError, RunError
+from eqnet.lm.weights.indexed import indexed_files
+from eqnet.packed.artifact import INDEX
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+SINGLE = "model.safetensors"
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -57,14 +58,7 @@ class SafetensorsWeights:
 def _files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
-        names = _indexed(index)
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise InputError(
-                f"{folder / missing[0]}: is missing, though {INDEX} names it ({len(missing)} of {len(names)} files "
-                "are); copy the whole folder anew"
-            )
-        return [folder / name for name in names]
+        return indexed_files(index)
     found = [folder / SINGLE] if (folder / SINGLE).is_file() else sorted(folder.glob("*.safetensors"))
     if not found:
         raise InputError(_why_none(folder))
@@ -75,18 +69,6 @@ def _files(folder: Path) -> list[Path]:
             "copy the whole folder anew"
         )
     return found
-
-
-def _indexed(index: Path) -> list[str]:
-    """Names of the files that an index names; each in the folder of the index."""
-    try:
-        mapped = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(mapped.values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError(f"weight_map names {names[:3]}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise RunError(f"{index}: is no index of safetensors files ({type(e).__name__}: {e}); copy it anew") from e
-    return names
 
 
 def _count(name: str) -> int:
