@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,22 +49,37 @@ def start(path: Path, x: Tensor, threads: int, task: str | None, cache: Path, *,
     """
     import numpy as np
 
-    from eqnet.errors import EqnetError
-
     with tempfile.TemporaryDirectory() as temporary:
         inputs = Path(temporary) / "x.npy"
         np.save(inputs, x.float().numpy() if x.is_floating_point() else x.numpy())
         how = "exact" if exact else "fast"
         given = [str(path), str(inputs), str(threads), how, *([str(cache), task] if task is not None else [])]
-        command = [sys.executable, "-m", "eqnet.bench.fresh", *given]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-        except subprocess.TimeoutExpired as e:
-            raise EqnetError(f"{path}: a new process has no output after {TIMEOUT} s") from e
+        return Start(**in_new_process(path, "eqnet.bench.fresh", given, TIMEOUT))
+
+
+def in_new_process(path: Path, module: str, arguments: Sequence[str], timeout: int) -> Any:
+    """What a module prints as JSON, on its last line, when it is run by itself.
+
+    Args:
+        path: of what it is about, for messages.
+        module: to run.
+        arguments: of it.
+        timeout: seconds that it may take.
+
+    Raises:
+        EqnetError: the process failed; the message has its last words.
+    """
+    from eqnet.errors import EqnetError
+
+    command = [sys.executable, "-m", module, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise EqnetError(f"{path}: a new process has no output after {timeout} s") from e
     if done.returncode:
         words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise EqnetError(f"{path}: a new process cannot run it: {words}")
-    return Start(**json.loads(done.stdout.splitlines()[-1]))
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _main(path: str, inputs: str, threads: str, how: str, cache: str = "", task: str | None = None) -> dict[str, Any]:

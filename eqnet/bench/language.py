@@ -6,11 +6,12 @@ python -m eqnet.bench.language MODEL float|int8 THREADS PROMPT TOKENS
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from eqnet.bench.fresh import in_new_process, peak_memory
 
 TIMEOUT = 1800
 """Seconds that the process may take."""
@@ -57,23 +58,13 @@ def speed(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> S
     Raises:
         EqnetError: the process failed; the message has its last words.
     """
-    from eqnet.errors import EqnetError
-
-    command = [sys.executable, "-m", __name__, str(path), compute, *(str(n) for n in (threads, prompt, tokens))]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
-    except subprocess.TimeoutExpired as e:
-        raise EqnetError(f"{path}: an answer of {tokens} tokens takes more than {TIMEOUT} s") from e
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise EqnetError(f"{path}: a new process cannot run it: {words}")
-    return Speed(**json.loads(done.stdout.splitlines()[-1]))
+    arguments = [str(path), compute, *(str(number) for number in (threads, prompt, tokens))]
+    return Speed(**in_new_process(path, "eqnet.bench.language", arguments, TIMEOUT))
 
 
 def _main(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> Speed:
     import torch
 
-    from eqnet.bench.fresh import peak_memory
     from eqnet.errors import InputError
     from eqnet.lm.deployed import open_model
 

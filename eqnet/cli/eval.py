@@ -9,7 +9,7 @@ import click
 
 from eqnet.cli.artifacts import artifact_options
 from eqnet.cli.console import json_option, percent, print_json, print_table, progress
-from eqnet.cli.language import refuse
+from eqnet.cli.language import refuse, text_option
 from eqnet.cli.language_figures import evaluate as evaluate_model
 from eqnet.cli.language_figures import is_language
 from eqnet.cli.subnets import chosen, subnet_options
@@ -24,13 +24,7 @@ from eqnet.search.measure import Judge
 @click.argument("path", metavar="RUN|ARTIFACT", type=click.Path(path_type=Path))
 @subnet_options
 @click.option("--data", type=click.Choice(PARTS), default="test", show_default=True, help="What to measure on.")
-@click.option(
-    "--text",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Of a language model: text, or ids as .npy.  [default: the held-out part of eqnet's own]",
-)
+@text_option("Of a language model", default="the held-out part of eqnet's own")
 @click.option("--windows", type=click.IntRange(min=1), help="Of text, each of 512 tokens at most.  [default: all]")
 @click.option(
     "--reference",

@@ -10,8 +10,16 @@ import click
 import torch
 
 from eqnet.cli.console import Report, json_option, print_json, print_table, progress
-from eqnet.cli.language import METHODS, Made, is_language_model, packed_model, packed_run, refuse
-from eqnet.cli.subnets import check, chosen, subnet_options
+from eqnet.cli.language import (
+    Made,
+    is_language_model,
+    method_option,
+    packed_model,
+    packed_run,
+    refuse,
+    text_option,
+)
+from eqnet.cli.subnets import chosen, subnet_options
 from eqnet.data import BATCH_NORM_SAMPLES, calibration_inputs
 from eqnet.export.destinations import DESTINATIONS, Destination, Export, Written, destination
 from eqnet.export.legality import illegal, require_legal
@@ -51,20 +59,8 @@ EXAMPLE_TOKENS = 8
 @click.option("--cc", help="tvm: the C++ compiler that links, such as aarch64-linux-gnu-g++.")
 @click.option("--engine", help="compressed-tensors: vllm, or transformers, which runs every format.  [default: vllm]")
 @click.option("--arch", help="cuda: architectures, such as sm_80,sm_90.")
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="gptq",
-    show_default=True,
-    help="Of a model in floating point: how weights become codes.",
-)
-@click.option(
-    "--text",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Of a model in floating point: text, or ids as .npy, to fit codes to.  [default: eqnet's own]",
-)
+@method_option("Of a model in floating point")
+@text_option("Of a model in floating point", " to fit codes to")
 @json_option
 def export(
     run: Path,
@@ -97,7 +93,6 @@ def export(
             written = _write_model(made, row, out, given, report)
         else:
             refuse(("method", "text"), "is of language models alone; leave it out")
-            check(run, subnet, uniform)
             written = _write_network(run, subnet, uniform, engine, row, out, given, report)
     title, facts = written
     if as_json:

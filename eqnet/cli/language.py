@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -14,7 +14,7 @@ from eqnet.cli.console import Report
 from eqnet.cli.subnets import check, result_of
 from eqnet.errors import InputError
 from eqnet.export.legality import require_legal
-from eqnet.lm.quantizing import NAMES as METHODS
+from eqnet.lm.quantizing import NAMES
 from eqnet.run import clear
 from eqnet.search.budget import Budget
 from eqnet.search.result import ReportData
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from eqnet.lm.source import Source
     from eqnet.packed.model import PackedModel
 
-__all__ = ["METHODS", "SAMPLES", "Made", "is_language_model", "packed_model", "packed_run", "refuse", "search_model"]
+F = TypeVar("F", bound=Callable[..., Any])
 
 SAMPLES = 120
 """Subnets of a language model that are measured before the first prediction."""
@@ -47,6 +47,28 @@ class Made:
     source: Source
     space: ElasticSpace
     subnet: Subnet
+
+
+def method_option(when: str) -> Callable[[F], F]:
+    """``--method``; ``when`` says of what."""
+    return click.option(
+        "--method",
+        type=click.Choice(NAMES),
+        default="gptq",
+        show_default=True,
+        help=f"{when}: how weights become codes.",
+    )
+
+
+def text_option(when: str, what_for: str = "", default: str = "eqnet's own") -> Callable[[F], F]:
+    """``--text FILE``, any number of them."""
+    return click.option(
+        "--text",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="FILE",
+        help=f"{when}: text, or ids as .npy{what_for}.  [default: {default}]",
+    )
 
 
 def refuse(names: Sequence[str], why: str) -> None:

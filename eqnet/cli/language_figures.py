@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from eqnet.cli.console import megabytes, print_json, print_table, progress
+from eqnet.cli.language import is_language_model
 
 TASK = "causal-lm"
 """What ``--task`` calls them."""
@@ -19,7 +20,6 @@ LENGTH = 512
 
 def is_language(path: Path, task: str | None) -> bool:
     """Whether ``path`` is, or is said to be, a language model, packed or in floating point."""
-    from eqnet.cli.language import is_language_model
     from eqnet.lm.deployed import is_packed, is_packed_language_model
 
     if task == TASK:
@@ -37,6 +37,7 @@ def evaluate(
 
     with progress() as report:
         opened = open_model(path, compute=compute)
+        other = open_model(reference) if reference is not None else None
         ids = windows(
             opened.tokenizer,
             text or None,
@@ -47,7 +48,6 @@ def evaluate(
         )
         nbytes = counted_bytes(opened.tokenizer, ids) if opened.tokenizer is not None else None
         found = perplexity(opened.engine, ids, nbytes=nbytes, report=report)
-        other = open_model(reference) if reference is not None else None
         apart = divergence(other.engine, opened.engine, ids, report=report) if other is not None else None
     figures = {
         "perplexity": found.value,

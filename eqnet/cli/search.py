@@ -13,7 +13,7 @@ import click
 
 from eqnet.cli.console import json_option, kilobytes, megabytes, print_json, print_table, progress
 from eqnet.cli.engines import ENGINES
-from eqnet.cli.language import METHODS, SAMPLES, refuse, search_model
+from eqnet.cli.language import SAMPLES, method_option, refuse, search_model, text_option
 from eqnet.cli.options import run_options
 from eqnet.cli.session import accelerator_for, opened
 from eqnet.errors import MissingPackageError
@@ -47,20 +47,8 @@ PARETO_POINTS = 12
     metavar="DIR|FILE.gguf",
     help="Instead of a task: a language model of transformers in floating point.",
 )
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="gptq",
-    show_default=True,
-    help="With --model: how weights become codes.",
-)
-@click.option(
-    "--text",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="With --model: text, or ids as .npy, to fit codes to and to judge on.  [default: eqnet's own]",
-)
+@method_option("With --model")
+@text_option("With --model", " to fit codes to and to judge on")
 @click.option("--target", metavar="NAME|FILE.toml", help="Propose only what this engine runs; see eqnet targets.")
 @click.option("--pareto", is_flag=True, help=f"Also measure {PARETO_POINTS} networks along the whole Pareto front.")
 @click.option(
@@ -89,8 +77,8 @@ def search(
 
     Trains the task's supernet (or goes on with it), measures sampled subnets, learns to predict the others, searches
     and verifies. With --model, the weights of a language model: its divergence from the model in floating point is
-    what counts. What a run folder holds already is used again: another budget takes seconds. Under torchrun all
-    processes train; the first one searches.
+    what counts. What a run folder holds already is used again: for another budget only the search runs. Under
+    torchrun all processes train; the first one searches.
     """
     parsed = parse_budgets(budgets)
     if not parsed and not pareto:

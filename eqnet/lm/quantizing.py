@@ -147,11 +147,11 @@ class _Walk:
         if structure.tied:
             exact = self._source.tensor(f"{structure.embedding}.weight")
             packed = self._codes(structure.head, exact, _second_moments(hidden))
-        self._pack(structure.embedding, packed)
+        self._pack(structure.embedding, table, packed)
         if not structure.tied:
             self._source.fill(head, structure.head)
             packed = self._codes(structure.head, head.weight, _second_moments(hidden))
-        self._pack(structure.head, packed)
+        self._pack(structure.head, head, packed)
         self._tell(len(structure.blocks))
         records = {path: self._records[path] for path in self._subnet}
         return PackedModel(model, Record(records, remade=remade_buffers(model), metadata=dict(metadata or {})))
@@ -172,36 +172,23 @@ class _Walk:
         """What a block makes of its input when it is packed, which it is from then on."""
         self._tell(self._structure.blocks.index(path))
         self._source.fill(block, path)
-        layers = {f"{path}.{name}": m for name, m in block.named_modules() if f"{path}.{name}" in self._subnet}
+        layers = {name: layer for name, layer in block.named_modules() if f"{path}.{name}" in self._subnet}
         with _watched(layers) as moments:
             block(*args, **kwargs)
-        exact = {name: layer.get_parameter("weight").clone() for name, layer in layers.items() if self._distillation}
-        wanted = self._wanted(block, args, kwargs)
-        packed = {name: self._codes(name, layer.weight, moments[name]) for name, layer in layers.items()}
+        weights = {name: layer.get_parameter("weight").detach() for name, layer in layers.items()}
+        packed = {name: self._codes(f"{path}.{name}", weight, moments[name]) for name, weight in weights.items()}
         if self._distillation is not None:
-            names = {name.removeprefix(f"{path}."): name for name in layers}
-            trained = self._distillation.train(
-                block,
-                {short: exact[name] for short, name in names.items()},
-                {short: packed[name] for short, name in names.items()},
-                args,
-                kwargs,
-                wanted,
-            )
-            packed = {name: trained[short] for short, name in names.items()}
-        for name, layer in layers.items():
-            layer.get_parameter("weight").copy_(packed[name].dequantize())
+            wanted = self._wanted(block, args, kwargs)
+            packed = self._distillation.train(block, weights, packed, args, kwargs, wanted)
+        for name, weight in weights.items():
+            weight.copy_(packed[name].dequantize())
         result = block(*args, **kwargs)
-        for name in layers:
-            layer = layers[name]
-            bias = getattr(layer, "bias", None)
-            self._records[name] = packed_in_place(layer, name, packed[name], None if bias is None else bias.detach())
+        for name, layer in layers.items():
+            self._pack(f"{path}.{name}", layer, packed[name])
         return result
 
     def _wanted(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """What the block would make of the text in floating point, after blocks in floating point."""
-        if self._distillation is None:
-            return torch.empty(0)
         given = args[0] if self._exact is None else self._exact
         self._exact = first_tensor(block(given, *args[1:], **kwargs))
         return self._exact
@@ -210,8 +197,7 @@ class _Walk:
         method = self._method if moments is not None or not self._method.needs_hessian else METHODS["mse"]
         return _quantized(method, path, weight.detach(), self._subnet[path], self._scale, moments)
 
-    def _pack(self, path: str, weight: PackedTensor) -> None:
-        layer = self._model.get_submodule(path)
+    def _pack(self, path: str, layer: nn.Module, weight: PackedTensor) -> None:
         bias = getattr(layer, "bias", None)
         self._records[path] = packed_in_place(layer, path, weight, None if bias is None else bias.detach())
 

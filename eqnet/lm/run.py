@@ -190,7 +190,6 @@ class LanguageRun:
             InputError: the subnet is of another model.
             ModelError: a layer cannot be quantized.
         """
-        check_subnet(self.source, subnet)
         recipe = self.recipe(found)
         if self.plan.method == DISTILL:
             packed = quantize(
@@ -204,6 +203,7 @@ class LanguageRun:
             recipe = replace(recipe, perplexity=self._perplexities(packed), divergence=None)
             packed.record = replace(packed.record, metadata=recipe.to_json())
             return packed
+        check_subnet(self.source, subnet)
         shared = shared_weights(self.source.skeleton(), self.space)
         weights: dict[str, PackedTensor] = {}
         for done, tied in enumerate(self.space.sets):
