@@ -123,6 +123,10 @@ class Run:
     def reopen(cls, folder: Path, device: str | torch.device = "cpu") -> Run:
         """Opens the run that ``folder`` holds; raises RunError if it holds none."""
         path = folder / MANIFEST
+        if (folder / LANGUAGE_MANIFEST).exists():
+            raise RunError(
+                f"{folder}: holds the run of a language model; eqnet export it, and give the folder that that writes"
+            )
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             plan = Plan(found["task"], found["space"], found["training"]["epochs"], found["seed"], found["precision"])

@@ -145,3 +145,6 @@ def test_the_run_of_a_language_model_is_not_that_of_a_task(eqnet: Command, searc
     done = eqnet("search", "--budget", "4bit", "--epochs", "0", "--out", searched)
     assert done.status == 2
     assert "holds the run of a language model" in done.err
+    done = eqnet("eval", searched)
+    assert done.status == 2
+    assert "holds the run of a language model; eqnet export it" in done.err
