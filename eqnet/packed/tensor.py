@@ -84,13 +84,19 @@ class PackedTensor:
 
     def dequantize(self) -> Tensor:
         """``(code - zero point) · scale``, float32 [rows, cols]."""
-        if not self.rows * self.cols:  # as many scales as there are columns would be made nevertheless
-            return torch.zeros(self.rows, self.cols, device=self.codes.device)
-        size = self.format.group_size or self.cols
-        scale, zero_point = (
-            part.float().repeat_interleave(size, 1)[:, : self.cols] for part in (self.scale, self.zero_points())
-        )
-        return (self.integers().float() - zero_point) * scale
+        stored = unpack(self.codes, self.rows * self.cols, self.format.bits)
+        values = stored.view(self.rows, self.cols).float()
+        del stored
+        # What is taken from a code as it is stored; all of it whole numbers, which float32 holds.
+        shift, scale = (self.zero_points() - self.format.qmin).float(), self.scale.float()
+        size = self.format.group_size or max(self.cols, 1)
+        whole = self.cols // size
+        if whole:
+            groups = values[:, : whole * size].view(self.rows, whole, size)
+            groups.sub_(shift[:, :whole, None]).mul_(scale[:, :whole, None])
+        if self.cols % size:
+            values[:, whole * size :].sub_(shift[:, whole:]).mul_(scale[:, whole:])
+        return values
 
 
 def _expect(name: str, part: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
