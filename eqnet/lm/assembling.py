@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from eqnet.lm.source import Source
 from eqnet.packed.layers import PACKED
@@ -29,17 +29,16 @@ def assembled(
         InputError: a weight does not fit its layer.
     """
     model = source.skeleton()
-    records = {}
-    for path, weight in weights.items():
-        layer = model.get_submodule(path)
-        bias = source.tensor(f"{path}.bias") if getattr(layer, "bias", None) is not None else None
-        records[path] = packed_in_place(layer, path, weight, bias)
+    records = {
+        path: packed_in_place(model.get_submodule(path), path, weight, source) for path, weight in weights.items()
+    }
     source.fill(model, "")
     return PackedModel(model, Record(records, remade=remade_buffers(model), metadata=dict(metadata or {})))
 
 
-def packed_in_place(layer: nn.Module, path: str, weight: PackedTensor, bias: Tensor | None) -> LayerRecord:
-    """Makes ``layer``, a linear layer or an embedding of the path ``path``, packed; what is to be recorded of it."""
+def packed_in_place(layer: nn.Module, path: str, weight: PackedTensor, source: Source) -> LayerRecord:
+    """Makes a linear layer or embedding, its weight there or not, packed; returns what is to be recorded of it."""
     kind, shape = type(layer), tuple(layer.get_parameter("weight").shape)
+    bias = source.tensor(f"{path}.bias") if getattr(layer, "bias", None) is not None else None
     PACKED[kind].convert(layer, path, weight, bias, dtype=torch.float32)
     return LayerRecord(kind.__name__, weight.format, None, shape, torch.float32)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from eqnet.lm.given import Given, first_tensor
 from eqnet.packed.tensor import PackedTensor
 from eqnet.quantizer import Quantizer
 
@@ -48,8 +48,7 @@ class Distillation:
         block: nn.Module,
         exact: Mapping[str, Tensor],
         packed: Mapping[str, PackedTensor],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
+        given: Given,
         wanted: Tensor,
     ) -> dict[str, PackedTensor]:
         """Codes that make of the block what it is in floating point, or ``packed`` if nothing better was found.
@@ -58,13 +57,12 @@ class Distillation:
             block: with weights.
             exact: its layers' weights in floating point, by their names in the block.
             packed: what is to be made better.
-            args: of the block, for all windows at once; hidden states [N, T, H] are the first.
-            kwargs: likewise.
+            given: to the block, for N windows.
             wanted: what it is to return, [N, T, H].
         """
         with torch.enable_grad():
             layers = {name: _Layer.of(exact[name], packed[name]) for name in packed}
-            training = _Training(block, layers, args, kwargs, wanted)
+            training = _Training(block, layers, given, wanted)
             before = training.loss_of(packed)
             training.run(self)
         found = {name: layer.packed() for name, layer in layers.items()}
@@ -113,15 +111,8 @@ class _Layer(nn.Module):
 class _Training:
     """A block, and what it is to make of its text."""
 
-    def __init__(
-        self,
-        block: nn.Module,
-        layers: Mapping[str, _Layer],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        wanted: Tensor,
-    ) -> None:
-        self._block, self._layers, self._args, self._kwargs, self._wanted = block, layers, args, kwargs, wanted
+    def __init__(self, block: nn.Module, layers: Mapping[str, _Layer], given: Given, wanted: Tensor) -> None:
+        self._block, self._layers, self._given, self._wanted = block, layers, given, wanted
 
     def run(self, how: Distillation) -> None:
         """Takes the steps, at rates that fall along a cosine."""
@@ -147,29 +138,9 @@ class _Training:
     def loss_of(self, packed: Mapping[str, PackedTensor]) -> float:
         """The mean squared error on all text."""
         weights = {f"{name}.weight": weight.dequantize() for name, weight in packed.items()}
-        parts = torch.arange(len(self._wanted)).split(1)  # type: ignore[no-untyped-call]
-        return sum(float(self._loss(weights, part)) for part in parts) / len(parts)
+        return sum(len(part) * float(self._loss(weights, part)) for part in self._given.pieces()) / len(self._wanted)
 
     def _loss(self, weights: Mapping[str, Tensor], part: Tensor) -> Tensor:
-        found = functional_call(self._block, dict(weights), self._given(part), self._named(part))
+        given = self._given.of(part)
+        found = functional_call(self._block, dict(weights), given.args, dict(given.kwargs))
         return (first_tensor(found) - self._wanted[part]).square().mean()
-
-    def _given(self, part: Tensor) -> tuple[Any, ...]:
-        return tuple(self._of(value, part) for value in self._args)
-
-    def _named(self, part: Tensor) -> dict[str, Any]:
-        return {name: self._of(value, part) for name, value in self._kwargs.items()}
-
-    def _of(self, value: Any, part: Tensor) -> Any:
-        """What concerns some windows, of what a block is given for all of them."""
-        if isinstance(value, Tensor) and value.ndim and len(value) == len(self._wanted):
-            return value[part]
-        if isinstance(value, tuple):
-            return tuple(self._of(item, part) for item in value)
-        return value
-
-
-def first_tensor(output: Any) -> Tensor:
-    """What a block returns, or the first of it."""
-    found: Tensor = output[0] if isinstance(output, tuple) else output
-    return found

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from eqnet.errors import InputError, ModelError
 from eqnet.formats import LayerFormat
 from eqnet.lm.assembling import assembled, packed_in_place
-from eqnet.lm.distilling import Distillation, first_tensor
+from eqnet.lm.distilling import Distillation
+from eqnet.lm.given import Given, first_tensor
 from eqnet.lm.methods import METHODS, Method
+from eqnet.lm.moments import Moments
 from eqnet.lm.source import Source
 from eqnet.lm.structure import Structure, structure_of, tied_sets
 from eqnet.packed.model import PackedModel
@@ -137,21 +139,20 @@ class _Walk:
     def run(self, ids: Tensor, metadata: Mapping[str, Any] | None) -> PackedModel:
         """The packed model; ids [N, T]."""
         model, structure = self._model, self._structure
-        table, head = model.get_submodule(structure.embedding), model.get_submodule(structure.head)
+        table = model.get_submodule(structure.embedding)
         with self._taking_turns(), _set_aside(model, structure.head):
             self._source.fill(model, "")
             # What a table is looked up for is among the inputs of no layer: nothing weighs its errors.
             packed = self._codes(structure.embedding, table.weight, None)
             table.weight.copy_(packed.dequantize())
-            hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
-        if structure.tied:
-            exact = self._source.tensor(f"{structure.embedding}.weight")
-            packed = self._codes(structure.head, exact, _second_moments(hidden))
-        self._pack(structure.embedding, table, packed)
-        if not structure.tied:
-            self._source.fill(head, structure.head)
-            packed = self._codes(structure.head, head.weight, _second_moments(hidden))
-        self._pack(structure.head, head, packed)
+            seen = Moments()
+            seen.add(structure.head, model.base_model(input_ids=ids, use_cache=False)[0])
+            seen.forget()
+        self._source.empty(table)
+        exact = self._source.tensor(f"{structure.head}.weight")
+        last = self._codes(structure.head, exact, seen.means()[structure.head])
+        self._pack(structure.embedding, table, last if structure.tied else packed)
+        self._pack(structure.head, model.get_submodule(structure.head), last)
         self._tell(len(structure.blocks))
         records = {path: self._records[path] for path in self._subnet}
         return PackedModel(model, Record(records, remade=remade_buffers(model), metadata=dict(metadata or {})))
@@ -168,29 +169,29 @@ class _Walk:
             for path, block in blocks.items():
                 self._model.set_submodule(path, block)
 
-    def _take(self, path: str, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _take(self, path: str, block: nn.Module, given: Given) -> Any:
         """What a block makes of its input when it is packed, which it is from then on."""
         self._tell(self._structure.blocks.index(path))
         self._source.fill(block, path)
         layers = {name: layer for name, layer in block.named_modules() if f"{path}.{name}" in self._subnet}
         with _watched(layers) as moments:
-            block(*args, **kwargs)
+            given.call(block)
+        means = moments.means()
         weights = {name: layer.get_parameter("weight").detach() for name, layer in layers.items()}
-        packed = {name: self._codes(f"{path}.{name}", weight, moments[name]) for name, weight in weights.items()}
+        packed = {name: self._codes(f"{path}.{name}", weight, means[name]) for name, weight in weights.items()}
         if self._distillation is not None:
-            wanted = self._wanted(block, args, kwargs)
-            packed = self._distillation.train(block, weights, packed, args, kwargs, wanted)
+            packed = self._distillation.train(block, weights, packed, given, self._wanted(block, given))
         for name, weight in weights.items():
             weight.copy_(packed[name].dequantize())
-        result = block(*args, **kwargs)
+        result = given.call(block)
         for name, layer in layers.items():
             self._pack(f"{path}.{name}", layer, packed[name])
         return result
 
-    def _wanted(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _wanted(self, block: nn.Module, given: Given) -> Tensor:
         """What the block would make of the text in floating point, after blocks in floating point."""
-        given = args[0] if self._exact is None else self._exact
-        self._exact = first_tensor(block(given, *args[1:], **kwargs))
+        exact = given if self._exact is None else given.instead(self._exact)
+        self._exact = first_tensor(exact.call(block))
         return self._exact
 
     def _codes(self, path: str, weight: Tensor, moments: Tensor | None) -> PackedTensor:
@@ -198,8 +199,7 @@ class _Walk:
         return _quantized(method, path, weight.detach(), self._subnet[path], self._scale, moments)
 
     def _pack(self, path: str, layer: nn.Module, weight: PackedTensor) -> None:
-        bias = getattr(layer, "bias", None)
-        self._records[path] = packed_in_place(layer, path, weight, None if bias is None else bias.detach())
+        self._records[path] = packed_in_place(layer, path, weight, self._source)
 
     def _tell(self, done: int) -> None:
         if self._report is not None:
@@ -217,7 +217,7 @@ class _Turn(nn.Module):
         self.__dict__.update(_path=path, _block=block, _take=take)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self._take(self._path, self._block, args, kwargs)
+        return self._take(self._path, self._block, Given(args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_block"], name)
@@ -235,28 +235,16 @@ def _set_aside(model: nn.Module, path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """Second moments of what goes into layers, by their paths, once they were called."""
-    moments: dict[str, Tensor] = {}
-    last: list[tuple[Tensor, Tensor]] = []
-
-    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            if not (last and last[0][0] is given[0]):  # q, k and v see the same
-                last[:] = [(given[0], _second_moments(given[0]))]
-            moments[path] = last[0][1]
-
-        return hook
-
-    hooks = [layer.register_forward_pre_hook(watch(path)) for path, layer in layers.items()]
+def _watched(layers: Mapping[str, nn.Module]) -> Iterator[Moments]:
+    """Second moments of what goes into layers, by their names, once they were called."""
+    moments = Moments()
+    hooks = [
+        layer.register_forward_pre_hook(lambda _module, given, name=name: moments.add(name, given[0]))
+        for name, layer in layers.items()
+    ]
     try:
         yield moments
     finally:
+        moments.forget()
         for hook in hooks:
             hook.remove()
-
-
-def _second_moments(x: Tensor) -> Tensor:
-    """The mean of ``x xᵀ`` over all vectors, float32 [cols, cols]."""
-    flat = x.detach().flatten(0, -2).float()
-    return flat.T @ flat / len(flat)

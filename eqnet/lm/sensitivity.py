@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from eqnet.errors import ModelError
+from eqnet.lm.moments import Moments
 from eqnet.lm.structure import structure_of, tied_sets
 
 Report = Callable[[str, int, int], None]
@@ -91,10 +92,9 @@ class _Watch:
 
     def __init__(self, model: nn.Module, embedding: str, head: str, paths: list[str]) -> None:
         self._model, self._embedding, self._head, self._paths = model, embedding, head, paths
-        self._inputs: dict[str, Tensor] = {}
-        self._owner: dict[str, str] = {}
+        self._inputs = Moments()
+        self._gradients: dict[str, Tensor] = {}
         self._outputs: dict[str, Tensor] = {}
-        self._last: tuple[Tensor, str] | None = None
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -119,13 +119,13 @@ class _Watch:
         self._add(self._outputs, self._embedding, chances.sum(0))
         drawn = torch.multinomial(chances, 1, generator=generator)
         likely.gather(1, drawn).sum().backward()  # type: ignore[no-untyped-call]
-        self._last = None
+        self._inputs.forget()
 
     def result(self, count: int) -> Sensitivity:
         """Means over ``count`` tokens."""
-        means = {path: total / count for path, total in self._inputs.items()}
-        means[self._embedding] = torch.diag(means[self._embedding])
-        inputs = {path: means[self._owner.get(path, path)] for path in self._paths}
+        means = self._inputs.means()
+        means[self._embedding] = torch.diag(self._gradients[self._embedding] / count)
+        inputs = {path: means[path] for path in self._paths}
         outputs = {path: self._outputs[path] / count for path in self._paths}
         for path in self._paths:
             if not (torch.isfinite(inputs[path]).all() and torch.isfinite(outputs[path]).all()):
@@ -134,18 +134,12 @@ class _Watch:
 
     def _looked_up(self, _module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
         leaf = output.detach().requires_grad_()
-        leaf.register_hook(lambda g: self._add(self._inputs, self._embedding, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
+        leaf.register_hook(lambda g: self._add(self._gradients, self._embedding, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
         return leaf
 
     def _multiplied(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-            x = arguments[0]
-            if self._last is not None and self._last[0] is x:
-                self._owner[path] = self._last[1]
-            else:
-                self._last = (x, path)
-                flat = x.detach().flatten(0, -2).float()
-                self._add(self._inputs, path, flat.T @ flat)
+            self._inputs.add(path, arguments[0])
             if path != self._head:
                 output.register_hook(lambda g: self._add(self._outputs, path, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
 
