@@ -96,7 +96,7 @@ bool Block::release_lanes(Warp& warp) {
                          ", which has returned or does not exist");
     }
     const unsigned lanes = wait.lanes & ~missing;
-    if ((lanes | returned) == ~0u) warp.accesses.flush(machine().report);
+    if ((lanes | returned) == ~0u) warp.accesses.flush(machine().report, machine().cache);
     current_ = &thread;
     if (wait.combine != nullptr) wait.combine(warp, lanes);
     for (int other = 0; other < warp.threads; ++other) {
@@ -139,7 +139,7 @@ bool Block::release_block() {
   ++machine().report.barriers;
   result_ = given_;
   given_ = 0;
-  for (Warp& warp : warps_) warp.accesses.flush(machine().report);
+  for (Warp& warp : warps_) warp.accesses.flush(machine().report, machine().cache);
   for (int i = 0; i < count_; ++i) {
     Thread& thread = threads_[static_cast<std::size_t>(i)];
     if (thread.state == Thread::State::kAtBlock) thread.state = Thread::State::kReady;
@@ -178,7 +178,7 @@ bool Block::run(const dim3& size, const uint3& index, const std::function<void()
                                   [](const Thread& thread) { return thread.state == Thread::State::kReturned; });
     if (!over && release_block()) continue;
     if (!over) tell_divergence();
-    for (Warp& warp : warps_) warp.accesses.flush(machine().report);
+    for (Warp& warp : warps_) warp.accesses.flush(machine().report, machine().cache);
     return over;
   }
 }

@@ -28,6 +28,7 @@ Report run(const Launch& launch, const std::function<void()>& thread) {
   machine.shared.begin_launch(launch.dynamic_bytes);
   machine.block.begin_launch();
   machine.order.begin_launch();
+  machine.cache.begin_launch(launch.cache_bytes);
   blockDim = launch.block;
   gridDim = launch.grid;
   for (std::size_t i = 0; i < blocks; ++i) {
@@ -38,6 +39,9 @@ Report run(const Launch& launch, const std::function<void()>& thread) {
                       number / launch.grid.x / launch.grid.y};
     if (!machine.block.run(launch.block, index, thread)) break;
   }
+  machine.cache.end_launch();
+  machine.report.memory_read_bytes = machine.cache.read_bytes();
+  machine.report.memory_written_bytes = machine.cache.written_bytes();
   machine.report.shared_bytes = static_cast<std::int64_t>(machine.shared.bytes());
   return std::move(machine.report);
 }

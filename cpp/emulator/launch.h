@@ -15,6 +15,7 @@ struct Launch {
   dim3 block;
   std::size_t dynamic_bytes = 0;  // of shared memory
   bool backwards = false;         // the last block first: no result may depend on the order of blocks
+  std::size_t cache_bytes = std::size_t{4} << 20;  // between the multiprocessors and memory
 };
 
 // Runs all blocks, one after another. After a divergence that its threads cannot leave, the rest is left out.

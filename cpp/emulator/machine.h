@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "block_order.h"
+#include "cache.h"
 #include "report.h"
 #include "shared.h"
 
@@ -16,6 +17,7 @@ struct Machine {
   SharedMemory shared;
   Block block;
   BlockOrder order;
+  SectorCache cache;
 
   // Adds a finding about a thread, or about the one that runs.
   void find(Kind kind, const Site& site, const Thread& thread, std::string text);

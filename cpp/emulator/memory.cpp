@@ -5,6 +5,8 @@
 #include <map>
 #include <memory>
 
+#include "cache.h"
+
 namespace eqnet::emulator {
 namespace {
 
@@ -41,6 +43,7 @@ Allocation* allocate(std::string name, std::size_t bytes, bool read_only) {
   made->bytes.assign(bytes, kPoison);
   made->written.assign(bytes, 0);
   made->stamps.assign(bytes, 0);
+  made->cache_slots.assign((bytes + kSectorBytes - 1) / kSectorBytes, 0);
   return all.allocations.emplace(address, std::move(made)).first->second.get();
 }
 

@@ -23,6 +23,7 @@ struct Allocation {
   std::vector<unsigned char> written;  // whether each byte was
   std::vector<std::uint32_t> stamps;   // of the last write to each byte (block_order.h)
   std::uint32_t last_stamp = 0;        // of all writes
+  std::vector<std::uint32_t> cache_slots;  // of each sector (cache.h)
   std::int64_t read_sectors = 0;       // of 32 bytes, that warps asked for in all launches
   std::int64_t write_sectors = 0;
 };

@@ -73,6 +73,9 @@ struct Report {
   std::int64_t matrix_flops = 0;   // of mma: two for each product
   std::int64_t barriers = 0;       // of blocks
   std::int64_t shared_bytes = 0;   // of one block
+  // In whole sectors, beyond the cache of the launch, in which nothing is at first and nothing dirty in the end.
+  std::int64_t memory_read_bytes = 0;
+  std::int64_t memory_written_bytes = 0;
 
   std::int64_t count(Kind kind) const;  // of findings, without their repetitions
   std::string text() const;             // of all findings, a line each

@@ -7,9 +7,27 @@
 namespace eqnet::emulator {
 namespace {
 
-constexpr std::uintptr_t kSector = 32;
+constexpr std::uintptr_t kSector = kSectorBytes;
 constexpr std::uintptr_t kBanks = 32;
 constexpr std::uintptr_t kBankBytes = 4;
+
+// Asks the cache for the sectors of sorted addresses.
+void ask_for(SectorCache& cache, Access access, const std::uintptr_t* addresses, int count) {
+  Allocation* allocation = nullptr;
+  std::uintptr_t last = 0;
+  for (int i = 0; i < count; ++i) {
+    const std::uintptr_t sector = addresses[i] / kSector;
+    if (sector == last) continue;
+    last = sector;
+    if (allocation == nullptr || addresses[i] - allocation->address >= allocation->bytes.size()) {
+      allocation = allocation_at(addresses[i]);
+    }
+    if (allocation == nullptr) continue;
+    std::uint32_t& slot = allocation->cache_slots[(addresses[i] - allocation->address) / kSector];
+    if (access != Access::kWrite) cache.access(slot, sector, false);
+    if (access != Access::kRead) cache.access(slot, sector, true);
+  }
+}
 
 }  // namespace
 
@@ -90,7 +108,7 @@ void WarpAccesses::add(int lane, const Site& site, Access access, bool shared, s
   group.addresses[static_cast<std::size_t>(lane)] = address;
 }
 
-void WarpAccesses::count(const Instruction& instruction, const Group& group, Traffic& traffic) {
+void WarpAccesses::count(const Instruction& instruction, const Group& group, Traffic& traffic, SectorCache& cache) {
   if (instruction.shared) {
     ++traffic.shared_accesses;
     traffic.bank_conflicts += count_conflicts(group.addresses.data(), group.lanes, instruction.bytes);
@@ -107,6 +125,7 @@ void WarpAccesses::count(const Instruction& instruction, const Group& group, Tra
   const Sectors sectors = count_sectors(addresses.data(), count, instruction.bytes);
   Allocation* allocation = allocation_at(addresses[0]);
   ++traffic.global_accesses;
+  ask_for(cache, instruction.access, addresses.data(), count);
   if (instruction.access == Access::kRead) {
     traffic.read_sectors += sectors.asked_for;
     traffic.least_read_sectors += sectors.least;
@@ -118,7 +137,7 @@ void WarpAccesses::count(const Instruction& instruction, const Group& group, Tra
   }
 }
 
-void WarpAccesses::flush(Report& report) {
+void WarpAccesses::flush(Report& report, SectorCache& cache) {
   for (Instruction& instruction : instructions_) {
     if (instruction.used == 0) continue;
     if (instruction.report_index >= report.sites.size()) {
@@ -128,7 +147,7 @@ void WarpAccesses::flush(Report& report) {
       instruction.report_index = at;
     }
     Traffic traffic;
-    for (std::size_t i = 0; i < instruction.used; ++i) count(instruction, instruction.groups[i], traffic);
+    for (std::size_t i = 0; i < instruction.used; ++i) count(instruction, instruction.groups[i], traffic, cache);
     report.sites[instruction.report_index].traffic.add(traffic);
     report.traffic.add(traffic);
     instruction.used = 0;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cache.h"
 #include "clocks.h"
 #include "report.h"
 
@@ -19,8 +20,8 @@ class WarpAccesses {
   void add(int lane, const Site& site, Access access, bool shared, std::uintptr_t address, int bytes);
   // A place that lanes come to together, whatever they did before it.
   void mark(int lane) { ++marks_[static_cast<std::size_t>(lane)]; }
-  // Counts all that was added into `report`, and begins anew.
-  void flush(Report& report);
+  // Counts all that was added into `report`, asks `cache` for it, and begins anew.
+  void flush(Report& report, SectorCache& cache);
 
  private:
   struct Group {
@@ -44,7 +45,7 @@ class WarpAccesses {
   std::array<std::uint32_t, kLanes> marks_{};
 
   Instruction& instruction(const Site& site, Access access, bool shared, int bytes, std::uint32_t mark);
-  static void count(const Instruction& instruction, const Group& group, Traffic& traffic);
+  static void count(const Instruction& instruction, const Group& group, Traffic& traffic, SectorCache& cache);
 };
 
 // Of the sorted addresses of one warp's accesses to global memory, each of so many bytes.
