@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eqnet import _kernels
 from eqnet.errors import InputError
+from eqnet.ops.cuda import cuda_library
 from eqnet.ops.library import LIBRARY
 from eqnet.ops.panels import PLANES, SCALE_TYPES, address
 
@@ -34,7 +35,7 @@ def packed_embedding(
 
     Raises:
         InputError: a part does not fit the others.
-        IndexError: an index is none of a row.
+        IndexError: an index is none of a row. On GPUs, which nobody waits for, its row is NaN instead.
     """
     result: Tensor = torch.ops.eqnet.packed_embedding(indices, codes, scale, zero_point, list(shape))
     return result
@@ -114,6 +115,17 @@ def _embedding_cpu(
     return out
 
 
+def _embedding_cuda(
+    indices: Tensor, codes: Tensor, scale: Tensor, zero_point: Tensor | None, shape: Sequence[int]
+) -> Tensor:
+    library = cuda_library()
+    if library is None:
+        return _embedding_reference(indices, codes, scale, zero_point, shape)
+    out = _output(indices, codes, scale, zero_point, shape)
+    return library.embedding(indices, codes, scale, zero_point, shape, out)
+
+
 LIBRARY.impl("packed_embedding", _embedding_reference, "CompositeExplicitAutograd")
 LIBRARY.impl("packed_embedding", _embedding_cpu, "CPU")
+LIBRARY.impl("packed_embedding", _embedding_cuda, "CUDA")
 torch.library.register_fake("eqnet::packed_embedding", _output)

@@ -12,14 +12,20 @@ from torch.nn import functional as F
 from eqnet import _kernels
 from eqnet.errors import InputError
 from eqnet.formats import Format
+from eqnet.ops import cuda
 from eqnet.ops.library import LIBRARY
 from eqnet.ops.panels import SCALE_TYPES, Panels, address
+from eqnet.ops.tiles import Tiles
 
 COMPUTE = {"float": 0, "int8": 1}
 """How products are taken: on activations as they are, or rounded to int8 by row and group."""
 _STATIC = 2
 
 _ELEMENTS = {torch.float32: 0, torch.bfloat16: 1}
+_ON_GPUS = (torch.float16, torch.bfloat16, torch.float32)
+
+Prepared = Panels | Tiles
+"""A weight in the order in which the kernels of its device read it."""
 
 _WEIGHT = "Tensor codes, Tensor scales, Tensor? zeros, int[] shape"
 LIBRARY.define(f"packed_linear(Tensor x, {_WEIGHT}, Tensor? bias, str compute) -> Tensor")
@@ -29,17 +35,17 @@ LIBRARY.define(
 )
 
 
-def packed_linear(x: Tensor, weight: Panels, bias: Tensor | None = None, compute: str = "float") -> Tensor:
+def packed_linear(x: Tensor, weight: Prepared, bias: Tensor | None = None, compute: str = "float") -> Tensor:
     """``x`` times the transposed weight, plus ``bias``; differentiable in ``x`` alone.
 
     Args:
-        x: float32 or bfloat16 [..., cols].
-        weight: prepared.
+        x: float32 or bfloat16 [..., cols]; on GPUs float16, too, and these two are multiplied by fused kernels.
+        weight: prepared for the device: ``Panels`` on the CPU, ``Tiles`` on GPUs.
         bias: float32 [rows].
         compute: ``float`` takes ``x`` as it is, and is as exact as float32: a few rows are split into digits of 8 bits,
             down to 2^-31 of the largest element of a group, whose products are summed in integers; many are multiplied
             in float32. ``int8`` rounds each row and group of columns to int8 and sums their products in integers, which
-            is faster and, by itself, about half a percent off.
+            is faster and, by itself, about half a percent off. GPUs always take ``x`` as it is, and sum in float32.
 
     Returns:
         [..., rows], of the type of ``x``. A row with NaN or inf in it gives what is not finite, and it alone.
@@ -53,7 +59,7 @@ def packed_linear(x: Tensor, weight: Panels, bias: Tensor | None = None, compute
 
 def packed_linear_static(
     x: Tensor,
-    weight: Panels,
+    weight: Prepared,
     bias: Tensor | None,
     correction: Tensor,
     fmt: Format,
@@ -63,8 +69,8 @@ def packed_linear_static(
     """The same with ``x`` rounded to codes of one scale and zero point, and all products in integers.
 
     Args:
-        x: float32 or bfloat16 [..., cols].
-        weight: prepared.
+        x: as for ``packed_linear``.
+        weight: prepared for the device.
         bias: float32 [rows].
         correction: the sums of the rows of the dequantized weight, float32 [rows].
         fmt: of the codes of ``x``.
@@ -103,21 +109,21 @@ class _Rounding(NamedTuple):
 _NONE = _Rounding(1.0, 0, 0, 0)
 
 
-def _with_panels(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An op's implementation, which takes a weight part by part, from one that takes it as ``Panels``."""
+def _whole(prepared: type[Panels] | type[Tiles], function: Callable[..., Any]) -> Callable[..., Any]:
+    """An op's implementation, which takes a weight part by part, from one that takes it whole."""
 
     def op(x: Tensor, codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Any, *rest: Any) -> Any:
-        return function(x, Panels(codes, scales, zeros, tuple(shape)), *rest)
+        return function(x, prepared(codes, scales, zeros, tuple(shape)), *rest)
 
     return op
 
 
-def _output(x: Tensor, weight: Panels, compute: str = "float") -> Tensor:
+def _output(x: Tensor, weight: Prepared, compute: str = "float") -> Tensor:
     """Memory for the result, once ``x`` fits the weight."""
     rows, cols, *_ = weight.shape
     if x.ndim == 0 or x.shape[-1] != cols:
         raise InputError(f"packed_linear: expected x of shape [..., {cols}], got {tuple(x.shape)}")
-    if x.dtype not in _ELEMENTS:
+    if x.dtype not in (_ON_GPUS if x.device.type == "cuda" else _ELEMENTS):
         raise InputError(f"packed_linear: expected x in float32 or bfloat16, got {str(x.dtype).removeprefix('torch.')}")
     if compute not in COMPUTE:
         raise InputError(f"packed_linear: compute='{compute}' is unknown; choose {' or '.join(COMPUTE)}")
@@ -176,6 +182,11 @@ def _linear_reference(x: Tensor, weight: Panels, bias: Tensor | None, compute: s
     return _output(x, weight, compute).copy_(F.linear(x.float(), weight.dequantize(), bias))
 
 
+def _linear_cuda(x: Tensor, weight: Tiles, bias: Tensor | None, compute: str) -> Tensor:
+    _vector("bias", bias, weight.shape[0])
+    return cuda.linear(cuda.cuda_library(), x, weight, bias, _output(x, weight, compute))
+
+
 def _linear_shape(x: Tensor, weight: Panels, bias: Tensor | None, compute: str) -> Tensor:
     return _output(x, weight, compute)
 
@@ -186,7 +197,7 @@ def _linear_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _input_gradient(ctx: Any, grad: Tensor) -> Tensor:
-    weight: Tensor = torch.ops.eqnet.dequantize_panels(*ctx.saved_tensors[:3], ctx.shape)
+    weight: Tensor = torch.ops.eqnet.dequantize_prepared(*ctx.saved_tensors[:3], ctx.shape)
     return (grad.float() @ weight).to(grad.dtype)
 
 
@@ -201,6 +212,11 @@ def _static_cpu(x: Tensor, weight: Panels, bias: Tensor | None, correction: Tens
 def _static_reference(x: Tensor, weight: Panels, bias: Tensor | None, correction: Tensor, *rounding: Any) -> Tensor:
     exact = F.linear(_checked(*rounding).rounded(x), weight.dequantize(), bias)
     return _output(x, weight).copy_(exact)
+
+
+def _static_cuda(x: Tensor, weight: Tiles, bias: Tensor | None, _correction: Tensor, *rounding: Any) -> Tensor:
+    matrix = cuda.dequantize(cuda.cuda_library(), weight, torch.float32)
+    return _output(x, weight).copy_(F.linear(_checked(*rounding).rounded(x), matrix, bias))
 
 
 def _static_shape(x: Tensor, weight: Panels, *_: Any) -> Tensor:
@@ -229,12 +245,29 @@ def _checked(scale: float, zero_point: int, qmin: int, qmax: int) -> _Rounding:
     return _Rounding(scale, zero_point, qmin, qmax)
 
 
-def _register(name: str, shape: Any, reference: Any, cpu: Any, context: Any, backward: Any) -> None:
-    LIBRARY.impl(name, _with_panels(reference), "CompositeExplicitAutograd")
-    LIBRARY.impl(name, _with_panels(cpu), "CPU")
-    torch.library.register_fake(f"eqnet::{name}", _with_panels(shape))
+def _register(name: str, shape: Any, reference: Any, cpu: Any, gpu: Any, context: Any, backward: Any) -> None:
+    LIBRARY.impl(name, _whole(Panels, reference), "CompositeExplicitAutograd")
+    LIBRARY.impl(name, _whole(Panels, cpu), "CPU")
+    LIBRARY.impl(name, _whole(Tiles, gpu), "CUDA")
+    torch.library.register_fake(f"eqnet::{name}", _whole(Panels, shape))
     torch.library.register_autograd(f"eqnet::{name}", backward, setup_context=context)
 
 
-_register("packed_linear", _linear_shape, _linear_reference, _linear_cpu, _linear_context, _linear_backward)
-_register("packed_linear_static", _static_shape, _static_reference, _static_cpu, _static_context, _static_backward)
+_register(
+    "packed_linear",
+    _linear_shape,
+    _linear_reference,
+    _linear_cpu,
+    _linear_cuda,
+    _linear_context,
+    _linear_backward,
+)
+_register(
+    "packed_linear_static",
+    _static_shape,
+    _static_reference,
+    _static_cpu,
+    _static_cuda,
+    _static_context,
+    _static_backward,
+)

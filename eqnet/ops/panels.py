@@ -92,7 +92,7 @@ class Panels(NamedTuple):
 
     def dequantize(self) -> Tensor:
         """``(code - zero point) · scale``, float32 [rows, cols]."""
-        result: Tensor = torch.ops.eqnet.dequantize_panels(*self)
+        result: Tensor = torch.ops.eqnet.dequantize_prepared(*self)
         return result
 
     def check(self, op: str) -> None:
@@ -168,7 +168,7 @@ def lines(size: int) -> Tensor:
     return memory[start : start + size]
 
 
-LIBRARY.define("dequantize_panels(Tensor codes, Tensor scales, Tensor? zeros, int[] shape) -> Tensor")
+LIBRARY.define("dequantize_prepared(Tensor codes, Tensor scales, Tensor? zeros, int[] shape) -> Tensor")
 
 
 def dequantize_reference(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape: Sequence[int]) -> Tensor:
@@ -221,6 +221,6 @@ def _dequantize_shape(codes: Tensor, scales: Tensor, zeros: Tensor | None, shape
     return scales.new_empty(*shape[:2], dtype=torch.float32)
 
 
-LIBRARY.impl("dequantize_panels", dequantize_reference, "CompositeExplicitAutograd")
-LIBRARY.impl("dequantize_panels", _dequantize_cpu, "CPU")
-torch.library.register_fake("eqnet::dequantize_panels", _dequantize_shape)
+LIBRARY.impl("dequantize_prepared", dequantize_reference, "CompositeExplicitAutograd")
+LIBRARY.impl("dequantize_prepared", _dequantize_cpu, "CPU")
+torch.library.register_fake("eqnet::dequantize_prepared", _dequantize_shape)

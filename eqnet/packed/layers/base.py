@@ -79,8 +79,8 @@ class LayerWeight(PackedTensor):
 
     @property
     def device(self) -> torch.device:
-        """Where it is stored."""
-        return self.codes.device
+        """Where its layer computes."""
+        return self.layer.device
 
     @property
     def T(self) -> Tensor:  # noqa: N802  # as torch calls it
@@ -205,6 +205,11 @@ class PackedLayer(nn.Module):
             zero_point=self.zero_point,
             layer=self,
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the layer computes."""
+        return self.codes.device
 
     def stored(self) -> dict[str, Tensor]:
         """The buffers in the types in which they are stored: the zero point of the input is one byte."""

@@ -143,4 +143,4 @@ def test_parts_that_are_no_panels_are_refused(damage) -> None:
 def test_the_op_keeps_the_rules_of_torch_library() -> None:
     for fmt in ("int3:channel", "uint5:group16"):
         codes, scales, zeros, shape = Panels.of(made(Format.parse(fmt), 7, 70))
-        torch.library.opcheck(torch.ops.eqnet.dequantize_panels.default, (codes, scales, zeros, list(shape)))
+        torch.library.opcheck(torch.ops.eqnet.dequantize_prepared.default, (codes, scales, zeros, list(shape)))
