@@ -106,8 +106,8 @@ __global__ void __launch_bounds__(kDequantizeWarps * 32) dequantize_tiles(Tiles 
         const int step = first_step + i;
         const unsigned both = (m < 2 ? zeros[step].x : zeros[step].y) >> (m % 2 * 16);
         unsigned a[4];  // half holds every code exactly
-        unpack<half, kBits>(lines, step, m, offset_of<half, kBits>(both & 0xff), offset_of<half, kBits>(both >> 8 & 0xff),
-                            a);
+        unpack<half, kBits>(lines, step, m, offset_of<half, kBits>(both & 0xff),
+                            offset_of<half, kBits>(both >> 8 & 0xff), a);
         UNROLL
         for (int r = 0; r < 4; ++r) {
           const float2 codes = to_floats(reinterpret<half2>(a[r]));

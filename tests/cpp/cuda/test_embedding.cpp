@@ -59,8 +59,8 @@ void gathers(const Case& c, const std::vector<std::int64_t>& wanted, bool whole_
   const cases::Buffer<const std::int64_t> indices("indices", wanted);
   const cases::Buffer<float> out("out", wanted.size() * static_cast<std::size_t>(c.cols));
   Recorder recorder;
-  embedding({c.rows, c.cols, c.group_size, c.bits, c.scale_type, c.scale_per_row, codes_there.address(), scale.address(),
-             c.symmetric ? nullptr : zeros_there.address()},
+  embedding({c.rows, c.cols, c.group_size, c.bits, c.scale_type, c.scale_per_row, codes_there.address(),
+             scale.address(), c.symmetric ? nullptr : zeros_there.address()},
             indices.address(), static_cast<std::int64_t>(wanted.size()), out.address(), &recorder);
   cases::expect_clean("embedding", recorder.reports);
   EXPECT(out.unwritten_bytes() == 0, "%d bits", c.bits);
