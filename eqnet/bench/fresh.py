@@ -67,7 +67,7 @@ def in_new_process(path: Path, module: str, arguments: Sequence[str], timeout: i
         timeout: seconds that it may take.
 
     Raises:
-        EqnetError: the process failed; the message has its last words.
+        EqnetError: the process failed; the message is eqnet's own, or has its last words.
     """
     from eqnet.errors import EqnetError
 
@@ -78,6 +78,9 @@ def in_new_process(path: Path, module: str, arguments: Sequence[str], timeout: i
         raise EqnetError(f"{path}: a new process has no output after {timeout} s") from e
     if done.returncode:
         words = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        kind, _, message = words.partition(": ")
+        if kind.startswith(f"{EqnetError.__module__}."):
+            raise EqnetError(message)  # as this process would have said it
         raise EqnetError(f"{path}: a new process cannot run it: {words}")
     return json.loads(done.stdout.splitlines()[-1])
 
