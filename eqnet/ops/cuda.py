@@ -101,9 +101,7 @@ class CudaLibrary:
             bias: float32 [rows].
             out: like ``x`` [..., rows]; filled and returned.
         """
-        x = x.contiguous()
-        if x.data_ptr() % _ALIGNMENT:  # a part of another tensor
-            x = x.clone()
+        x, bias = _aligned(x.contiguous()), None if bias is None else _aligned(bias)
         tokens, element = x.numel() // weight.shape[1], _i32(_ELEMENTS[x.dtype])
         given = _Weight.of(weight)
         needed, counters = _i64(), _i64()
@@ -241,6 +239,11 @@ def _multiplies(x: Tensor) -> bool:
     if x.dtype != torch.bfloat16 or x.device.type != "cuda":
         return True
     return torch.cuda.get_device_capability(x.device)[0] >= _BFLOAT16_CAPABILITY
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """The same where the largest loads can begin, which a part of another tensor may not be."""
+    return x.clone() if x.data_ptr() % _ALIGNMENT else x
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
