@@ -52,7 +52,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
 
 // Keeps what the launches tell; in their order.
 struct Recorder {
-  std::vector<std::string> kernels;
+  std::vector<emulator::Launch> launches;
   std::vector<emulator::Report> reports;
   bool backwards = false;  // runs the last block first
 };
@@ -63,7 +63,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
             const Arguments&... arguments) {
   emulator::Launch how{name, grid, static_cast<unsigned>(threads), static_cast<std::size_t>(dynamic_bytes)};
   how.backwards = stream->backwards;
-  stream->kernels.push_back(name);
+  stream->launches.push_back(how);
   stream->reports.push_back(emulator::run(how, kernel, arguments...));
 }
 
