@@ -22,26 +22,26 @@ __device__ __forceinline__ void store_floats(T* to, float x, float y) {
   }
 }
 
-constexpr int kRowBytes = 128;   // of a row in shared memory
-constexpr int kPieceBytes = 16;  // that a lane stores at once
+constexpr int kStagedBytes = 128;   // of a row in shared memory
+constexpr int kStoredBytes = 16;  // that a lane stores at once
 template <typename T>
-constexpr int kRowCols = kRowBytes / static_cast<int>(sizeof(T));
+constexpr int kStagedCols = kStagedBytes / static_cast<int>(sizeof(T));
 template <typename T>
-constexpr int kPieceCols = kPieceBytes / static_cast<int>(sizeof(T));
+constexpr int kStoredCols = kStoredBytes / static_cast<int>(sizeof(T));
 
 // Where a column is in a row of shared memory. The pieces of a row change places, so that lanes of several rows that
 // write at the same columns meet all banks: a warp writes 4 bytes a lane in 8 rows, a half of it 8 bytes in 4 rows.
 template <typename T>
 __device__ __forceinline__ int place_of(int row, int col) {
   const int swap = sizeof(T) == 2 ? row & 7 : (row & 3) * 2;
-  return row * kRowCols<T> + ((col / kPieceCols<T>) ^ swap) * kPieceCols<T> + col % kPieceCols<T>;
+  return row * kStagedCols<T> + ((col / kStoredCols<T>) ^ swap) * kStoredCols<T> + col % kStoredCols<T>;
 }
 
 // Rows that begin at multiples of 16 bytes.
 template <typename T>
 __device__ __forceinline__ void store_pieces(const T* staged, int first_row, int first_col, int rows, int cols, T* out,
                                              int lane) {
-  const int col = lane % 8 * kPieceCols<T>;
+  const int col = lane % 8 * kStoredCols<T>;
   if (first_col + col >= cols) return;
   UNROLL
   for (int row = lane / 8; row < 16; row += 4) {
@@ -55,7 +55,7 @@ __device__ __forceinline__ void store_pieces(const T* staged, int first_row, int
 template <typename T>
 __device__ __forceinline__ void store_elements(const T* staged, int first_row, int first_place, int rows,
                                                const Columns& columns, T* out, int lane) {
-  for (int place = lane; place < kRowCols<T>; place += 32) {
+  for (int place = lane; place < kStagedCols<T>; place += 32) {
     const int col = columns.at(first_place + place);
     if (col < 0) continue;
     for (int row = 0; row < min(16, rows - first_row); ++row) {
@@ -70,13 +70,13 @@ constexpr int kDequantizeWarps = 4;  // of a block; a tile each
 template <typename T, int kBits>
 __global__ void __launch_bounds__(kDequantizeWarps * 32) dequantize_tiles(Tiles weight, Columns columns, bool in_pieces,
                                                                           T* out) {
-  SHARED(T, all_staged, kDequantizeWarps * 16 * kRowCols<T>);
+  SHARED(T, all_staged, kDequantizeWarps * 16 * kStagedCols<T>);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const long long tile = static_cast<long long>(blockIdx.x) * kDequantizeWarps + warp;
   const int row_tile = static_cast<int>(tile / weight.col_tiles);
   const int col_tile = static_cast<int>(tile - static_cast<long long>(row_tile) * weight.col_tiles);
   if (row_tile >= weight.row_tiles) return;
-  T* staged = all_staged + warp * 16 * kRowCols<T>;
+  T* staged = all_staged + warp * 16 * kStagedCols<T>;
 
   Lines<kBits> lines;
   load_lines(lines, weight.codes + tile * kBits * 32, lane);
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kDequantizeWarps * 32) dequantize_tiles(Tiles 
     last_group = group;
   }
 
-  constexpr int kSteps = kRowCols<T> / static_cast<int>(kTileStep);  // of a row in shared memory
+  constexpr int kSteps = kStagedCols<T> / static_cast<int>(kTileStep);  // of a row in shared memory
   UNROLL
   for (int first_step = 0; first_step < kTileSteps; first_step += kSteps) {
     UNROLL
@@ -133,7 +133,7 @@ template <typename T>
 void dequantize(const eqnet_cuda_weight& weight, T* out, Stream stream) {
   const TileShape shape{weight.rows, weight.cols, weight.group_size, weight.bits};
   const Columns columns = Columns::of(shape);
-  const bool in_pieces = columns.in_place() && shape.cols % kPieceCols<T> == 0;
+  const bool in_pieces = columns.in_place() && shape.cols % kStoredCols<T> == 0;
   const std::int64_t blocks = (shape.row_tiles() * shape.col_tiles() + kDequantizeWarps - 1) / kDequantizeWarps;
   for_bits(weight.bits, [&](auto bits) {
     launch("dequantize_tiles", dequantize_tiles<T, bits()>, dim3(static_cast<unsigned>(blocks)), kDequantizeWarps * 32,
@@ -194,9 +194,9 @@ __global__ void __launch_bounds__(256) dequantize_rows(const unsigned char* code
 template <typename T>
 void dequantize_glm(const void* codes, const void* scales, int scale_type, std::int64_t rows, std::int64_t cols,
                     int bits, T* out, Stream stream) {
-  const bool whole = cols % kPieceCols<T> == 0;
-  const RowGrid grid = RowGrid::of(rows, cols, whole ? kPieceCols<T> : 1);
-  launch("dequantize_rows", whole ? dequantize_rows<T, kPieceCols<T>> : dequantize_rows<T, 1>, grid.grid, grid.threads,
+  const bool whole = cols % kStoredCols<T> == 0;
+  const RowGrid grid = RowGrid::of(rows, cols, whole ? kStoredCols<T> : 1);
+  launch("dequantize_rows", whole ? dequantize_rows<T, kStoredCols<T>> : dequantize_rows<T, 1>, grid.grid, grid.threads,
          0, stream, static_cast<const unsigned char*>(codes), scales, scale_type, static_cast<int>(rows),
          static_cast<int>(cols), bits, out);
 }
