@@ -56,12 +56,12 @@ __device__ __forceinline__ unsigned offset_of(unsigned zero) {
   }
 }
 
-// The fields of one pair in the planes of a tile, joined to codes, over the bits of `base`.
+// The fields of one pair in the planes of a tile, joined to codes from bit `place` up, over the bits of `base`.
 template <int kBits>
-__device__ __forceinline__ unsigned joined(const Lines<kBits>& lines, int pair, unsigned base) {
+__device__ __forceinline__ unsigned joined(const Lines<kBits>& lines, int pair, unsigned base, int place = 0) {
   constexpr int kAndOr = 0xea;  // (a & b) | c
   unsigned codes = base;
-  int first_word = 0, done = 0;
+  int first_word = 0, done = place;
   UNROLL
   for (int width = 8; width > 0; width /= 2) {
     if (!(kBits & width)) continue;
@@ -98,6 +98,29 @@ __device__ __forceinline__ void unpack(const Lines<kBits>& lines, int step, int 
                                        unsigned (&a)[4]) {
   UNROLL
   for (int i = 0; i < 4; ++i) a[i] = unpacked<T, kBits>(lines, 16 * step + 4 * m + i, i % 2 == 0 ? low : high);
+}
+
+// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24, and tensor
+// cores take it as any other. A mask alone makes it. Codes may lie higher, and are then larger by a power of two, where
+// that saves shifts, as long as all of a channel do: those of the channels 16·m + 8·h + g lie at this bit. Zero points are
+// left to the one who adds up.
+constexpr float kRawUnit = 0x1p-24f;
+
+template <int kBits>
+__host__ __device__ constexpr int raw_place(int m, int h) {
+  if (kBits <= 3) return 4 * (m % 2) + 2 * h;
+  if (kBits <= 6) return 4 * h;
+  return kBits == 7 ? 2 * h : 0;
+}
+
+// One register of operand a for halves: the codes of a pair, times kRawUnit and 2^place.
+template <int kBits>
+__device__ __forceinline__ unsigned raw(const Lines<kBits>& lines, int pair) {
+  if constexpr (kBits == 8) {  // bytes 0 and 2, or 1 and 3, of a word
+    return __byte_perm(lines.words[pair / 2], 0, pair % 2 == 0 ? 0x4240 : 0x4341);
+  } else {
+    return joined<kBits>(lines, pair, 0, raw_place<kBits>(pair / 4 % 4, pair % 2));
+  }
 }
 
 }  // namespace eqnet::cuda

@@ -37,27 +37,32 @@ struct Scales {
   float values[8];  // 2·m + h
 };
 
-__device__ __forceinline__ Scales load_scales(const Tiles& weight, int row_tile, int group, int lane) {
-  const long long at = (static_cast<long long>(row_tile) * weight.groups + group) * kTile + lane / 4 * 8;
+// at: of the first one, in global or shared memory.
+__device__ __forceinline__ Scales scales_at(const void* all, int type, long long at) {
   Scales scales;
-  if (weight.scale_type == EQNET_FLOAT32) {
-    const float4* from = reinterpret_cast<const float4*>(static_cast<const float*>(weight.scales) + at);
+  if (type == EQNET_FLOAT32) {
+    const float4* from = reinterpret_cast<const float4*>(static_cast<const float*>(all) + at);
     const float4 low = load(from), high = load(from + 1);
     const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
     UNROLL
     for (int i = 0; i < 8; ++i) scales.values[i] = values[i];
     return scales;
   }
-  const uint4 bits = load(reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(weight.scales) + at));
+  const uint4 bits = load(reinterpret_cast<const uint4*>(static_cast<const unsigned short*>(all) + at));
   const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
   UNROLL
   for (int i = 0; i < 4; ++i) {
-    const float2 two = weight.scale_type == EQNET_FLOAT16 ? to_floats(reinterpret<half2>(words[i]))
-                                                          : to_floats(reinterpret<__nv_bfloat162>(words[i]));
+    const float2 two = type == EQNET_FLOAT16 ? to_floats(reinterpret<half2>(words[i]))
+                                             : to_floats(reinterpret<__nv_bfloat162>(words[i]));
     scales.values[2 * i] = two.x;
     scales.values[2 * i + 1] = two.y;
   }
   return scales;
+}
+
+__device__ __forceinline__ Scales load_scales(const Tiles& weight, int row_tile, int group, int lane) {
+  const long long at = (static_cast<long long>(row_tile) * weight.groups + group) * kTile + lane / 4 * 8;
+  return scales_at(weight.scales, weight.scale_type, at);
 }
 
 // The zero points of the same channels, a byte each, in the same order.
