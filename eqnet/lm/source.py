@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from eqnet.errors import InputError
 from eqnet.lm.opening import causal_class, read_config, transformers_of
 from eqnet.lm.weights import GgufWeights, SafetensorsWeights
+from eqnet.lm.weights.gguf_reading import fast_reading
 from eqnet.packed.architecture import without_memory
 from eqnet.packed.plain_layers import FLAG, conv1d_layers, with_plain_layers
 
@@ -149,7 +150,8 @@ class Source:
         if not extra and not any((folder / name).is_file() for name in COMPANIONS[:9]):
             return None
         try:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **extra)
+            with fast_reading():
+                return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **extra)
         except (OSError, ValueError, KeyError, TypeError, ImportError):
             return None
 
@@ -204,7 +206,8 @@ def open_source(path: str | Path) -> Source:
     """
     path = Path(path)
     transformers_of(path)
-    config = read_config(path)
+    with fast_reading():
+        config = read_config(path)
     model_class = causal_class(path, config)
     if conv1d_layers(without_memory(lambda: model_class(copy.deepcopy(config)))):
         setattr(config, FLAG, True)
