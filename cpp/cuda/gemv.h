@@ -1,8 +1,8 @@
 // y = activation(x W^T + bias) for up to 8 tokens, of a weight in tiles. What takes the time is to read the weight.
 //
-// A warp walks along a part of a row of tiles. It has the lines of the next kAhead tiles on their way in registers, so
-// that a multiprocessor waits for as many bytes as memory needs to be asked for at a time. Tokens are the 8 columns of
-// operand b of mma, which costs the same for all of them: those that are missing are rows of zeros.
+// A warp walks along a part of a row of tiles. It has the lines of the next kTilesAhead tiles on their way in registers,
+// so that a multiprocessor waits for as many bytes as memory needs to be asked for at a time. Tokens are the 8 columns
+// of operand b of mma, which costs the same for all of them: those that are missing are rows of zeros.
 //
 // x of the columns that the warps of a block are at comes to shared memory once for all of them. Their sums meet there
 // in the end, and those of blocks that share their outputs in memory: the last block to come adds all of them up, always
@@ -108,11 +108,12 @@ __device__ __forceinline__ void finish(const Product<T>& product, const GemvPlan
 
 // Blocks: along x of rows of tiles, along y of splits.
 template <typename T, int kBits>
-__global__ void __launch_bounds__(kGemvThreads, kBits <= 6 ? 2 : 1) gemv_kernel(Product<T> product, GemvPlan plan) {
-  constexpr int kAhead = 2;
+__global__ void __launch_bounds__(kGemvThreads, kBits <= 5 ? 2 : 1) gemv_kernel(Product<T> product, GemvPlan plan) {
   DYNAMIC_SHARED(unsigned char, memory);
   const Tiles& weight = product.weight;
-  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  // By a shuffle the compiler knows that it is the same in all lanes, and keeps what depends on it once for a warp.
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int parts = plan.parts(), number = warp / plan.rows, tile_row = warp % plan.rows;
   const int row_tile = static_cast<int>(blockIdx.x) * plan.rows + tile_row;
   GemvPart part = gemv_part(weight.col_tiles, plan, static_cast<int>(blockIdx.y), number);
@@ -120,21 +121,25 @@ __global__ void __launch_bounds__(kGemvThreads, kBits <= 6 ? 2 : 1) gemv_kernel(
   const int chunks = (longest.end - longest.begin + plan.chunk - 1) / plan.chunk;
   if (row_tile >= weight.row_tiles) part.end = part.begin;
 
-  unsigned char* x = memory + kZeroBytes + kGemvWarps * ring_bytes(weight.scale_type);
+  const int of_ring = ring_bytes(weight.scale_type, weight.group_steps);
+  unsigned char* x = memory + kZeroBytes + kGemvWarps * of_ring;
   GroupRing<kBits> ring(weight, row_tile, part.begin * static_cast<int>(kTileSteps),
-                        memory + kZeroBytes + warp * ring_bytes(weight.scale_type), lane);
+                        memory + kZeroBytes + warp * of_ring, lane);
   const long long first_tile = static_cast<long long>(row_tile) * weight.col_tiles + part.begin;
   const uint4* from = weight.codes + first_tile * (kBits * 32);
-  Lines<kBits> lines[kAhead];
-  GroupPieces pieces[kAhead];
-  const auto load_tile = [&](int stage) {
-    ring.load_pieces(pieces[stage]);
-    load_lines(lines[stage], from, lane);
-    from += kBits * 32;
+  Lines<kBits> lines[kTilesAhead];
+  const auto load_tile = [&](int stage, bool exists) {
+    if (exists) {
+      load_lines(lines[stage], from, lane);
+      from += kBits * 32;
+      ring.load_tile();
+    } else {
+      cp_async_commit();  // what is waited for is counted
+    }
   };
   UNROLL
-  for (int stage = 0; stage < kAhead; ++stage) {
-    if (part.begin + stage < part.end) load_tile(stage);
+  for (int stage = 0; stage < kTilesAhead; ++stage) {
+    load_tile(stage, part.begin + stage < part.end);
   }
   if (threadIdx.x < kZeroBytes / kPieceBytes) {
     store(reinterpret_cast<uint4*>(memory) + threadIdx.x, make_uint4(0, 0, 0, 0));
@@ -178,14 +183,14 @@ __global__ void __launch_bounds__(kGemvThreads, kBits <= 6 ? 2 : 1) gemv_kernel(
     __syncthreads();
     const int end = min(tile + plan.chunk, part.end);
     const unsigned char* at = first_x;
-    for (; tile < end; tile += kAhead) {
+    for (; tile < end; tile += kTilesAhead) {
       UNROLL
-      for (int stage = 0; stage < kAhead; ++stage) {
+      for (int stage = 0; stage < kTilesAhead; ++stage) {
         if (tile + stage >= end) break;
-        ring.keep(pieces[stage]);
+        ring.wait_for_tile();
         add_tile(lines[stage], at);
         at += next_tile;
-        if (tile + stage + kAhead < part.end) load_tile(stage);
+        load_tile(stage, tile + stage + kTilesAhead < part.end);
       }
     }
   }
@@ -218,7 +223,7 @@ template <typename T>
 void gemv_as(GemvPlan plan, const Product<T>& product, int bits, const Device& device, Stream stream) {
   const Tiles& weight = product.weight;
   // So much x at a time that two blocks have room on a multiprocessor.
-  const int fixed_bytes = kZeroBytes + kGemvWarps * ring_bytes(weight.scale_type);
+  const int fixed_bytes = kZeroBytes + kGemvWarps * ring_bytes(weight.scale_type, weight.group_steps);
   const int room = std::min({device.processor_shared_bytes / 2 - 1024, device.shared_bytes, 48 * 1024}) - fixed_bytes;
   const int tile_bytes = product.tokens * plan.parts() * kTileXBytes;
   const int longest = ((weight.col_tiles + plan.splits - 1) / plan.splits + plan.parts() - 1) / plan.parts();

@@ -1,8 +1,8 @@
 // Scales and zero points on their way from memory to the lanes of one warp, which walks along a row of tiles.
 //
-// A tile has the beginnings of no, one or up to four groups. What these need lies side by side, so that a warp loads it
-// at once, each lane another piece, when it loads the tile; and puts it into a ring in shared memory when it comes to
-// the tile. There each lane finds what it wants when it comes to a group.
+// A tile has the beginnings of no, one or up to four groups. What these need lies side by side, so that a warp copies it
+// at once, each lane another piece, when it loads the tile: to a ring in shared memory, where each lane finds what it
+// wants when it comes to a group.
 #pragma once
 
 #include "fragments.h"
@@ -10,19 +10,16 @@
 
 namespace eqnet::cuda {
 
-constexpr int kRingGroups = 8;  // four that begin in a tile, and the one before them
-constexpr int kRingScales = kRingGroups * static_cast<int>(kTile);
+constexpr int kTilesAhead = 2;  // that a warp loads before it comes to them
 
-__host__ __device__ constexpr int ring_bytes(int scale_type) {
-  return kRingScales * (scale_type == EQNET_FLOAT32 ? 4 : 2) + kRingScales;
+// Groups of a ring: those that begin in a tile and in those that are loaded ahead, and the one that is open before it.
+__host__ __device__ constexpr int ring_groups(int group_steps) {
+  return group_steps == 1 ? 16 : (group_steps < kTileSteps ? 8 : 4);
 }
 
-// Of the groups that begin in one tile.
-struct GroupPieces {
-  int count;
-  uint4 scales[2];  // the second one of float32 alone
-  uint2 zeros;
-};
+__host__ __device__ constexpr int ring_bytes(int scale_type, int group_steps) {
+  return ring_groups(group_steps) * static_cast<int>(kTile) * ((scale_type == EQNET_FLOAT32 ? 4 : 2) + 1);
+}
 
 template <int kBits>
 class GroupRing {
@@ -31,52 +28,35 @@ class GroupRing {
   __device__ __forceinline__ GroupRing(const Tiles& weight, int row_tile, int first_step, void* memory, int lane)
       : weight_(weight), lane_(lane), ring_(static_cast<unsigned char*>(memory)) {
     const int group = first_step / weight.group_steps;
+    mask_ = ring_groups(weight.group_steps) * static_cast<int>(kTile) - 1;
     ahead_ = group * weight.group_steps - first_step;
-    loaded_ = (static_cast<long long>(row_tile) * weight.groups + group) * kTile;
-    stored_ = opened_ = group * static_cast<int>(kTile);
+    row_ = static_cast<long long>(row_tile) * weight.groups * kTile;
+    loaded_ = opened_ = group * static_cast<int>(kTile);
     left_ = 0;
     next_left_ = ahead_ + weight.group_steps;
   }
 
-  // For the tile after the last one that this was called for.
-  __device__ __forceinline__ void load_pieces(GroupPieces& pieces) {
-    int count = 0;
-    for (; ahead_ < kTileSteps; ahead_ += weight_.group_steps) ++count;
+  // Begins to copy what the tile needs that comes after the last one that this was called for. For a whole warp; what
+  // was read of a tile as many as kTilesAhead + 1 before it makes room.
+  __device__ __forceinline__ void load_tile() {
+    int numbers = 0;
+    for (; ahead_ < kTileSteps; ahead_ += weight_.group_steps) numbers += static_cast<int>(kTile);
     ahead_ -= static_cast<int>(kTileSteps);
-    pieces.count = count;
-    const int numbers = count * static_cast<int>(kTile);
-    if (weight_.scale_type == EQNET_FLOAT32) {
-      const float* from = static_cast<const float*>(weight_.scales) + loaded_ + 4 * lane_;
-      if (4 * lane_ < numbers) pieces.scales[0] = load_once(reinterpret_cast<const uint4*>(from));
-      if (4 * lane_ + 128 < numbers) pieces.scales[1] = load_once(reinterpret_cast<const uint4*>(from + 128));
-    } else if (8 * lane_ < numbers) {
-      const unsigned short* from = static_cast<const unsigned short*>(weight_.scales) + loaded_ + 8 * lane_;
-      pieces.scales[0] = load_once(reinterpret_cast<const uint4*>(from));
+    if (numbers > 0) {
+      if (weight_.scale_type == EQNET_FLOAT32) {
+        copy<4>(ring_, weight_.scales, 4 * lane_, numbers);
+        copy<4>(ring_, weight_.scales, 4 * lane_ + 128, numbers);
+      } else {
+        copy<2>(ring_, weight_.scales, 8 * lane_, numbers);
+      }
+      if (weight_.zeros != nullptr) copy<1>(ring_zeros(), weight_.zeros, 16 * lane_, numbers);
+      loaded_ += numbers;
     }
-    if (weight_.zeros != nullptr && 8 * lane_ < numbers) {
-      pieces.zeros = load_once(reinterpret_cast<const uint2*>(weight_.zeros + loaded_ + 8 * lane_));
-    }
-    loaded_ += numbers;
+    cp_async_commit();
   }
-
-  // In the order in which they were loaded. For a whole warp.
-  __device__ __forceinline__ void keep(const GroupPieces& pieces) {
-    if (pieces.count == 0) return;
-    __syncwarp();  // until all lanes have read what makes room
-    const int numbers = pieces.count * static_cast<int>(kTile);
-    if (weight_.scale_type == EQNET_FLOAT32) {
-      const int at = stored_ + 4 * lane_;
-      auto* to = reinterpret_cast<float*>(ring_);
-      if (4 * lane_ < numbers) store(reinterpret_cast<uint4*>(to + at % kRingScales), pieces.scales[0]);
-      if (4 * lane_ + 128 < numbers) store(reinterpret_cast<uint4*>(to + (at + 128) % kRingScales), pieces.scales[1]);
-    } else if (8 * lane_ < numbers) {
-      auto* to = reinterpret_cast<unsigned short*>(ring_);
-      store(reinterpret_cast<uint4*>(to + (stored_ + 8 * lane_) % kRingScales), pieces.scales[0]);
-    }
-    if (weight_.zeros != nullptr && 8 * lane_ < numbers) {
-      store(reinterpret_cast<uint2*>(ring_zeros() + (stored_ + 8 * lane_) % kRingScales), pieces.zeros);
-    }
-    stored_ += numbers;
+  // Waits for the copies of the next tile, of those that load_tile() was called for.
+  __device__ __forceinline__ void wait_for_tile() {
+    cp_async_wait<kTilesAhead - 1>();
     __syncwarp();
   }
 
@@ -93,28 +73,36 @@ class GroupRing {
   __device__ __forceinline__ void leave_group() { opened_ += static_cast<int>(kTile); }
 
   __device__ __forceinline__ Scales scales() const {
-    return scales_at(ring_, weight_.scale_type, opened_ % kRingScales + lane_ / 4 * 8);
+    return scales_at(ring_, weight_.scale_type, (opened_ & mask_) + lane_ / 4 * 8);
   }
   __device__ __forceinline__ uint2 zeros() const {
     constexpr unsigned kMiddle = (1u << (kBits - 1)) * 0x01010101u;
     if (weight_.zeros == nullptr) return make_uint2(kMiddle, kMiddle);
-    return load(reinterpret_cast<const uint2*>(ring_zeros() + opened_ % kRingScales + lane_ / 4 * 8));
+    return load(reinterpret_cast<const uint2*>(ring_zeros() + (opened_ & mask_) + lane_ / 4 * 8));
   }
 
  private:
   __device__ __forceinline__ unsigned char* ring_zeros() const {
-    return ring_ + kRingScales * (weight_.scale_type == EQNET_FLOAT32 ? 4 : 2);
+    return ring_ + (mask_ + 1) * (weight_.scale_type == EQNET_FLOAT32 ? 4 : 2);
+  }
+  // Copies 16 bytes, if they are among so many numbers after those that are loaded.
+  template <int kNumberBytes>
+  __device__ __forceinline__ void copy(unsigned char* to, const void* from, int number, int numbers) {
+    if (number >= numbers) return;
+    cp_async<16>(to + ((loaded_ + number) & mask_) * kNumberBytes,
+                 static_cast<const unsigned char*>(from) + (row_ + loaded_ + number) * kNumberBytes);
   }
 
   const Tiles& weight_;
   int lane_;
   unsigned char* ring_;
-  int ahead_;         // steps from the tile that is loaded next to the group that is
-  long long loaded_;  // where the scales of that group are
-  int stored_;        // scales, of the row of tiles
-  int opened_;        // where the open group's are in it
-  int left_;          // steps of the open group, this one included
-  int next_left_;     // of the one after it
+  int mask_;       // of places in the ring
+  int ahead_;      // steps from the tile that is loaded next to the group that is
+  long long row_;  // where the scales of the row of tiles begin
+  int loaded_;     // scales of it
+  int opened_;     // where the open group's are
+  int left_;       // steps of the open group, this one included
+  int next_left_;  // of the one after it
 };
 
 }  // namespace eqnet::cuda
