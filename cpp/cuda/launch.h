@@ -53,6 +53,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
 // Keeps what the launches tell; in their order.
 struct Recorder {
   std::vector<emulator::Launch> launches;
+  std::vector<void (*)()> kernels;  // which function each was of
   std::vector<emulator::Report> reports;
   bool backwards = false;  // runs the last block first
 };
@@ -64,6 +65,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, int thre
   emulator::Launch how{name, grid, static_cast<unsigned>(threads), static_cast<std::size_t>(dynamic_bytes)};
   how.backwards = stream->backwards;
   stream->launches.push_back(how);
+  stream->kernels.push_back(reinterpret_cast<void (*)()>(kernel));
   stream->reports.push_back(emulator::run(how, kernel, arguments...));
 }
 
