@@ -108,7 +108,7 @@ __device__ __forceinline__ void finish(const Product<T>& product, const GemvPlan
 
 // Blocks: along x of rows of tiles, along y of splits.
 template <typename T, int kBits>
-__global__ void __launch_bounds__(kGemvThreads, kBits <= 5 ? 2 : 1) gemv_kernel(Product<T> product, GemvPlan plan) {
+__global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits)) gemv_kernel(Product<T> product, GemvPlan plan) {
   DYNAMIC_SHARED(unsigned char, memory);
   const Tiles& weight = product.weight;
   // By a shuffle the compiler knows that it is the same in all lanes, and keeps what depends on it once for a warp.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "eqnet/tiles.h"
@@ -22,16 +23,19 @@ struct GemvPlan {
   __host__ __device__ int parts() const { return kGemvWarps / rows; }
 };
 
+// Blocks that a multiprocessor has at a time, by their registers.
+__host__ __device__ constexpr int gemv_blocks_at_once(int bits) { return bits <= 5 ? 2 : 1; }
+
 // Bytes of memory, or what takes as long, that a plan costs. Reading the weight is what all plans have in common; what
 // they differ in is
 // - whether enough is on its way from memory: by Little's law some 20 KB a multiprocessor (3.35 TB/s · 700 ns / 132 of
-//   an H100, 12 KB of an A100). A warp has about two tiles on their way. Blocks that are left over when all others are
-//   done are not enough;
+//   an H100, 12 KB of an A100), while a warp has 1 to 2 tiles on their way; and whether enough multiprocessors work.
+//   Blocks that are left over when all others are done are not enough;
 // - warps whose parts are shorter than the longest;
 // - x, which each block reads, from the second cache, which is some three times as fast as memory;
-// - sums of parts, which are written and read again, and a ticket and a fence of about 2 µs in the end.
+// - sums of parts, which are written and read again, and a ticket and a fence of 1 to 2 µs in the end.
 inline double gemv_cost(const TileShape& shape, std::int64_t tokens, const Device& device, int rows, int splits) {
-  constexpr double kOnTheirWay = 20e3, kCacheSpeed = 3, kStart = 1;
+  constexpr double kOnTheirWay = 20e3, kTilesOnTheirWay = 1.5, kBusy = 0.75, kCacheSpeed = 3, kStart = 1;
   const auto row_blocks = static_cast<double>((shape.row_tiles() + rows - 1) / rows);
   const std::int64_t tiles = (shape.col_tiles() + splits - 1) / splits;
   const std::int64_t longest = (tiles * rows + kGemvWarps - 1) / kGemvWarps;  // part of a warp
@@ -40,24 +44,23 @@ inline double gemv_cost(const TileShape& shape, std::int64_t tokens, const Devic
   // As if all warps had the longest part, and a tile's time to begin and to end.
   const double bytes = blocks * kGemvWarps * (static_cast<double>(longest) + kStart) * tile_bytes;
 
-  const double at_once = 2.0 * device.processors;
-  const double full = static_cast<double>(static_cast<std::int64_t>(blocks / at_once)) * at_once;
-  const double rest = blocks - full;
+  const double at_once = gemv_blocks_at_once(shape.bits) * device.processors;
+  const double full = std::floor(blocks / at_once) * at_once, rest = blocks - full;
   const double needed = device.processors * kOnTheirWay;
-  const double rest_speed = std::min(1.0, rest * kGemvWarps * 2 * tile_bytes / needed);
+  const double rest_speed = std::min({1.0, rest * kGemvWarps * kTilesOnTheirWay * tile_bytes / needed,
+                                      rest / (device.processors * kBusy)});
   double cost = bytes * (full / blocks + (rest > 0 ? rest / blocks / rest_speed : 0));
 
   cost += blocks * static_cast<double>(tokens * tiles * kTile * 2) / kCacheSpeed;
   if (splits > 1) {
     const double sums = static_cast<double>(shape.row_tiles() * kTile * tokens * 4) * splits;
-    cost += 2 * sums + device.processors * kOnTheirWay;  // about what memory delivers in 1 to 2 µs
+    cost += 2 * sums + needed;  // what memory delivers in 1 µs or so
   }
   return cost;
 }
 
 inline GemvPlan gemv_plan(const TileShape& shape, std::int64_t tokens, const Device& device) {
-  // Sums of parts may take as much as this part of the weight: they are traffic, too.
-  constexpr double kMostSums = 0.02;
+  constexpr double kMostSums = 0.02;  // bytes of sums of parts, for each of the weight: they are traffic, too
   const auto weight = static_cast<double>(shape.code_bytes());
   const auto sums = static_cast<double>(shape.row_tiles() * kTile * tokens * 4);
   GemvPlan best{1, 1, 1};
