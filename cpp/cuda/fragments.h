@@ -56,6 +56,17 @@ __device__ __forceinline__ unsigned offset_of(unsigned zero) {
   }
 }
 
+// The same of byte `which` of some zero points, by one instruction.
+template <typename T, int kBits>
+__device__ __forceinline__ unsigned offset_of(unsigned zeros, int which) {
+  const auto byte = static_cast<unsigned>(which);
+  if constexpr (kByFloat<T, kBits>) {
+    return __byte_perm(zeros, kMagicFloat, 0x7650u | byte);
+  } else {
+    return __byte_perm(zeros, Magic<T>::kPair >> 24, 0x4040u | byte | byte << 8);
+  }
+}
+
 // The fields of one pair in the planes of a tile, joined to codes from bit `place` up, over the bits of `base`.
 template <int kBits>
 __device__ __forceinline__ unsigned joined(const Lines<kBits>& lines, int pair, unsigned base, int place = 0) {
@@ -75,9 +86,10 @@ __device__ __forceinline__ unsigned joined(const Lines<kBits>& lines, int pair, 
   return codes;
 }
 
-// One register of operand a: the codes of a pair less their zero point, exact. offset: by offset_of.
+// One register of operand a: the codes of a pair less their zero point, exact. offset: by offset_of. place: by which
+// power of two the codes, and the zero point in the offset, are larger; 0 where kByFloat.
 template <typename T, int kBits>
-__device__ __forceinline__ unsigned unpacked(const Lines<kBits>& lines, int pair, unsigned offset) {
+__device__ __forceinline__ unsigned unpacked(const Lines<kBits>& lines, int pair, unsigned offset, int place = 0) {
   if constexpr (kByFloat<T, kBits>) {
     // Bytes 0 and 2, or 1 and 3, of a word; whole numbers up to 255 are the upper halves of their floats.
     const unsigned word = lines.words[pair / 2];
@@ -86,7 +98,7 @@ __device__ __forceinline__ unsigned unpacked(const Lines<kBits>& lines, int pair
     const float second = __uint_as_float(__byte_perm(word, kMagicFloat, pair % 2 == 0 ? 0x7652 : 0x7653)) - zero;
     return __byte_perm(__float_as_uint(first), __float_as_uint(second), 0x7632);
   } else {
-    const unsigned codes = joined<kBits>(lines, pair, Magic<T>::kPair);
+    const unsigned codes = joined<kBits>(lines, pair, Magic<T>::kPair, place);
     return reinterpret<unsigned>(__hsub2(reinterpret<Pair<T>>(codes), reinterpret<Pair<T>>(offset)));
   }
 }
@@ -100,10 +112,10 @@ __device__ __forceinline__ void unpack(const Lines<kBits>& lines, int step, int 
   for (int i = 0; i < 4; ++i) a[i] = unpacked<T, kBits>(lines, 16 * step + 4 * m + i, i % 2 == 0 ? low : high);
 }
 
-// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24, and tensor
-// cores take it as any other. A mask alone makes it. Codes may lie higher, and are then larger by a power of two, where
-// that saves shifts, as long as all of a channel do: those of the channels 16·m + 8·h + g lie at this bit. Zero points are
-// left to the one who adds up.
+// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24, and
+// tensor cores take it as any other. A mask alone makes it. Codes may lie higher, and are then larger by a power of
+// two, where that saves shifts, as long as all of a channel do: those of the channels 16·m + 8·h + g lie at this bit.
+// Zero points are left to the one who adds up.
 constexpr float kRawUnit = 0x1p-24f;
 
 template <int kBits>

@@ -1,12 +1,12 @@
 // y = activation(x W^T + bias) for up to 8 tokens, of a weight in tiles. What takes the time is to read the weight.
 //
-// A warp walks along a part of a row of tiles. It has the lines of the next kTilesAhead tiles on their way in registers,
-// so that a multiprocessor waits for as many bytes as memory needs to be asked for at a time. Tokens are the 8 columns
-// of operand b of mma, which costs the same for all of them: those that are missing are rows of zeros.
+// A warp walks along a part of a row of tiles. It has the lines of the next kTilesAhead tiles on their way in
+// registers, so that a multiprocessor waits for as many bytes as memory needs to be asked for at a time. Tokens are the
+// 8 columns of operand b of mma, which costs the same for all of them: those that are missing are rows of zeros.
 //
 // x of the columns that the warps of a block are at comes to shared memory once for all of them. Their sums meet there
-// in the end, and those of blocks that share their outputs in memory: the last block to come adds all of them up, always
-// in the same order.
+// in the end, and those of blocks that share their outputs in memory: the last block to come adds all of them up, in
+// the same order every time.
 #pragma once
 
 #include "dispatch.h"
@@ -108,7 +108,8 @@ __device__ __forceinline__ void finish(const Product<T>& product, const GemvPlan
 
 // Blocks: along x of rows of tiles, along y of splits.
 template <typename T, int kBits>
-__global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits)) gemv_kernel(Product<T> product, GemvPlan plan) {
+__global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
+    gemv_kernel(Product<T> product, GemvPlan plan) {
   DYNAMIC_SHARED(unsigned char, memory);
   const Tiles& weight = product.weight;
   // By a shuffle the compiler knows that it is the same in all lanes, and keeps what depends on it once for a warp.
@@ -145,8 +146,8 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits)) gemv
     store(reinterpret_cast<uint4*>(memory) + threadIdx.x, make_uint4(0, 0, 0, 0));
   }
 
-  // Rows of ldmatrix: lane 8·j + r gives columns 8·j on, of 32, of token r. The banks of a missing one are those that it
-  // would have.
+  // Rows of ldmatrix: lane 8·j + r gives columns 8·j on, of 32, of token r. The banks of a missing one are those that
+  // it would have.
   const int token = lane % 8, eight = lane / 8;
   const bool exists = token < product.tokens;
   const int zero = (token + eight) % 8 * kPieceBytes, zero_next = (token + eight + 4) % 8 * kPieceBytes;

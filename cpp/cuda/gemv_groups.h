@@ -1,8 +1,8 @@
 // Scales and zero points on their way from memory to the lanes of one warp, which walks along a row of tiles.
 //
-// A tile has the beginnings of no, one or up to four groups. What these need lies side by side, so that a warp copies it
-// at once, each lane another piece, when it loads the tile: to a ring in shared memory, where each lane finds what it
-// wants when it comes to a group.
+// A tile has the beginnings of no, one or up to four groups. What these need lies side by side, so that a warp copies
+// it at once, each lane another piece, when it loads the tile: to a ring in shared memory, where each lane finds what
+// it wants when it comes to a group.
 #pragma once
 
 #include "fragments.h"

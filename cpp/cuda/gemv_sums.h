@@ -7,20 +7,28 @@
 
 namespace eqnet::cuda {
 
-// Of bfloat16, whose codes come without their zero points.
+// Of bfloat16, whose codes come without their zero points. Those of the channels 16·m + 8 + g may be larger by
+// kHighPlace bits: neighbours in a word then need one shift together.
 template <typename T, int kBits>
 class GemvSums {
  public:
   __device__ __forceinline__ void begin_group(uint2 zeros) {
+    const uint2 high{zeros.x << kHighPlace, zeros.y << kHighPlace};  // bytes still, as codes have 3 bits at most
     UNROLL
-    for (int i = 0; i < 8; ++i) offsets_[i] = offset_of<T, kBits>((i < 4 ? zeros.x : zeros.y) >> (i % 4 * 8) & 0xff);
+    for (int i = 0; i < 8; ++i) {
+      const uint2 of_half = i % 2 == 0 ? zeros : high;
+      offsets_[i] = offset_of<T, kBits>(i < 4 ? of_half.x : of_half.y, i % 4);
+    }
   }
   // Adds 16 columns. b: x, as operand b.
   __device__ __forceinline__ void add(const Lines<kBits>& lines, int step, const unsigned (&b)[2]) {
     UNROLL
     for (int m = 0; m < 4; ++m) {
       unsigned a[4];
-      unpack<T, kBits>(lines, step, m, offsets_[2 * m], offsets_[2 * m + 1], a);
+      UNROLL
+      for (int i = 0; i < 4; ++i) {
+        a[i] = unpacked<T, kBits>(lines, 16 * step + 4 * m + i, offsets_[2 * m + i % 2], i % 2 * kHighPlace);
+      }
       mma<T>(group_[m], a, b);
     }
   }
@@ -35,9 +43,13 @@ class GemvSums {
     }
   }
   // i: an accumulator of m16n8k16.
-  __device__ __forceinline__ float total(int m, int i) const { return total_[m][i]; }
+  __device__ __forceinline__ float total(int m, int i) const {
+    return i < 2 ? total_[m][i] : total_[m][i] * (1.0f / (1 << kHighPlace));
+  }
 
  private:
+  static constexpr int kHighPlace = kBits <= 3 ? 2 : 0;
+
   unsigned offsets_[8];
   float group_[4][4] = {};
   float total_[4][4] = {};
