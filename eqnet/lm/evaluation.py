@@ -131,8 +131,9 @@ def counted_bytes(tokenizer: Any, windows: Tensor) -> int:
 
     A character that the border of a window cuts counts as the replacement character that it is decoded to.
     """
-    texts = tokenizer.batch_decode(
-        [ids[1:] for ids in windows.tolist()], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    texts = (
+        tokenizer.decode(ids[1:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for ids in windows.tolist()
     )
     return sum(len(text.encode("utf-8")) for text in texts)
 
@@ -152,7 +153,7 @@ def _logits_of(model: Engine | Logits, windows: Tensor) -> Callable[[Tensor], Te
     if isinstance(model, Engine):
         engine = model
         check_ids(windows.flatten().tolist(), engine.vocabulary)
-        return lambda ids: engine.session(len(ids)).feed_all(ids)
+        return lambda ids: torch.from_numpy(engine.session(len(ids)).feed_all(ids.numpy()))
     call = model
 
     @torch.inference_mode()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet.errors import InputError
 from eqnet.lm.sampling import Sampling, pick
+
+Ids = Sequence[int] | NDArray[np.int64]
+"""Tokens; a tensor in the memory of the CPU is taken, too."""
 
 
 class Session(Protocol):
@@ -19,11 +22,11 @@ class Session(Protocol):
     def position(self) -> int:
         """Tokens fed so far."""
 
-    def feed(self, ids: Tensor) -> Tensor:
+    def feed(self, ids: Ids) -> NDArray[np.float32]:
         """Appends tokens.
 
         Args:
-            ids: int64 [T], at least one.
+            ids: [T], at least one.
 
         Returns:
             The logits of what follows the last of them, float32 [vocabulary].
@@ -32,7 +35,7 @@ class Session(Protocol):
             InputError: there are more tokens than the session has places.
         """
 
-    def feed_all(self, ids: Tensor) -> Tensor:
+    def feed_all(self, ids: Ids) -> NDArray[np.float32]:
         """The same with the logits of what follows each of them, float32 [T, vocabulary]."""
 
 
@@ -50,6 +53,31 @@ class Engine(Protocol):
 
     def session(self, length: int) -> Session:
         """A new text of at most ``length`` tokens; raises InputError if that is more than ``context``."""
+
+
+def checked_context(asked: int | None, longest: int) -> int:
+    """``asked``, or ``longest`` if it is None; raises InputError if the model does not reach so far."""
+    if asked is not None and not 1 <= asked <= longest:
+        raise InputError(f"a context of {asked} tokens was asked for; the model's positions go up to {longest}")
+    return asked or longest
+
+
+def checked_length(length: int, context: int) -> int:
+    """``length``; raises InputError if no text may have so many tokens."""
+    if not 1 <= length <= context:
+        raise InputError(f"a text of {length} tokens was asked for; the context holds 1 to {context}")
+    return length
+
+
+def checked_ids(ids: Ids, position: int, length: int) -> NDArray[np.int64]:
+    """``ids`` side by side; raises InputError unless a text of ``length`` tokens has room for them at ``position``."""
+    checked = np.ascontiguousarray(ids, np.int64)
+    if np.ndim(ids) != 1 or not len(checked) or position + len(checked) > length:
+        raise InputError(
+            f"tokens of shape {np.shape(ids)} at position {position} of {length}; expected one row "
+            "of 1 to as many as there are places left"
+        )
+    return checked
 
 
 def check_ids(ids: Sequence[int], vocabulary: int) -> None:
@@ -73,7 +101,7 @@ def check_prompt(ids: Sequence[int], engine: Engine) -> None:
 
 def generate(
     engine: Engine,
-    ids: Sequence[int] | Tensor,
+    ids: Ids,
     sampling: Sampling | None = None,
     stop: Collection[int] = (),
     *,
@@ -94,7 +122,7 @@ def generate(
     Raises:
         InputError: the prompt is empty or too long, or an id is none of the vocabulary. All before the first token.
     """
-    prompt = ids.tolist() if isinstance(ids, Tensor) else [int(token) for token in ids]
+    prompt = [int(token) for token in ids]
     check_prompt(prompt, engine)
     room = engine.context - len(prompt)
     count = room if most is None else min(most, room)
@@ -110,7 +138,7 @@ def _tokens(
     generator = sampling.generator()
     unseen = prompt[running.position :]
     for index in range(count):
-        token = pick(running.feed(torch.tensor(unseen)), sampling, generator)
+        token = pick(running.feed(unseen), sampling, generator)
         yield token
         if token in stop or index == count - 1:
             return

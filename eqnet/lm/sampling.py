@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet.errors import InputError, ModelError
+
+Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class Sampling:
         """Whether nothing is drawn."""
         return self.temperature == 0
 
-    def generator(self) -> torch.Generator:
+    def generator(self) -> Random:
         """A new source of draws, at its beginning."""
-        return torch.Generator().manual_seed(self.seed)
+        return Random(self.seed)
 
 
-def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
+def probabilities(logits: Logits, sampling: Sampling) -> NDArray[np.float64]:
     """What tokens are drawn with.
 
     The temperature comes first, then the ``top_k`` likeliest are kept, then of their renormalized distribution the
@@ -58,34 +61,35 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
         sampling: with a temperature above 0.
 
     Returns:
-        float64 [vocabulary], adding up to 1.
+        [vocabulary], adding up to 1.
     """
-    scores = logits.double() / sampling.temperature
-    ranked, ids = torch.sort(scores, descending=True, stable=True)
-    kept = ranked[: sampling.top_k or None].softmax(0)
+    scores = logits.astype(np.float64) / sampling.temperature
+    ids = np.argsort(-scores, kind="stable")[: sampling.top_k or None]
+    kept = np.exp(scores[ids] - scores[ids[0]])
+    kept /= kept.sum()
     # A token stays if those before it do not hold the share by themselves; the first one always does.
-    before = kept.cumsum(0) - kept
-    kept = torch.where(before < sampling.top_p, kept, 0.0)
-    result = torch.zeros_like(scores)
-    result[ids[: len(kept)]] = kept / kept.sum()
+    before = kept.cumsum() - kept
+    kept[before >= sampling.top_p] = 0
+    result = np.zeros_like(scores)
+    result[ids] = kept / kept.sum()
     return result
 
 
-def pick(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+def pick(logits: Logits, sampling: Sampling, generator: Random) -> int:
     """The next token.
 
     Args:
         logits: [vocabulary].
         sampling: how it is drawn.
-        generator: on the CPU; advanced by one draw, unless the choice is greedy.
+        generator: advanced by one draw, unless the choice is greedy.
 
     Raises:
         ModelError: a logit is NaN.
     """
-    logits = logits.cpu()
-    likeliest = logits.argmax()  # of NaN, if there is one
-    if bool(logits[likeliest].isnan()):
+    likeliest = int(logits.argmax())  # of NaN, if there is one
+    if np.isnan(logits[likeliest]):
         raise ModelError("the model's logits hold NaN, so no token is likelier than another; check its weights")
     if sampling.greedy:
-        return int(likeliest)
-    return int(torch.multinomial(probabilities(logits, sampling), 1, generator=generator))
+        return likeliest
+    upto = probabilities(logits, sampling).cumsum()
+    return int(upto.searchsorted(generator.random() * upto[-1], side="right"))

@@ -6,12 +6,8 @@ from typing import Any
 
 import torch
 
-from eqnet import _kernels
-from eqnet.errors import InputError
+from eqnet.native import check_instructions
 
 LIBRARY: Any = torch.library.Library("eqnet", "DEF")  # type: ignore[no-untyped-call]
 
-try:
-    _kernels.isa()
-except ValueError as e:  # of the environment variable, and so of the user
-    raise InputError(f"{e}; unset it for the best that there is") from e
+check_instructions()

@@ -12,13 +12,12 @@ from torch.nn import functional as F
 from eqnet import _kernels
 from eqnet.errors import InputError
 from eqnet.formats import Format
+from eqnet.native import COMPUTE
 from eqnet.ops import cuda
 from eqnet.ops.library import LIBRARY
 from eqnet.ops.panels import SCALE_TYPES, Panels, address
 from eqnet.ops.tiles import Tiles
 
-COMPUTE = {"float": 0, "int8": 1}
-"""How products are taken: on activations as they are, or rounded to int8 by row and group."""
 _STATIC = 2
 
 _ELEMENTS = {torch.float32: 0, torch.bfloat16: 1}

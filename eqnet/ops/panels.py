@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from eqnet import _kernels
+from eqnet import _kernels, native
 from eqnet.errors import InputError
-from eqnet.formats import Granularity
 from eqnet.ops.library import LIBRARY
+from eqnet.packed.layout import PLANES as PLANES
+from eqnet.packed.panels import PANEL, Bytes, Matrix, MatrixPanels, Outline, lines, sizes
+from eqnet.packed.panels import Shape as Shape
 
 if TYPE_CHECKING:
     from eqnet.packed.tensor import PackedTensor
 
-SCALE_TYPES = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
+SCALE_TYPES: dict[torch.dtype, int] = {getattr(torch, name): number for name, number in native.SCALE_TYPES.items()}
 """The numbers by which the kernels know the types of scales."""
 
-PANEL, BLOCK, STEP, LANES = 32, 32, 4, 16
-"""Output channels of a panel; columns of a block; columns of a step; output channels of half a panel."""
-
-PLANES = (8, 4, 2, 1)
-"""Widths of the planes into which codes are split, widest first."""
-
-_LARGE_PAGE = 1 << 21
-"""Bytes of a large page: reading much memory in small ones costs a tenth of the bandwidth."""
-
-_LINE = 64
-"""Bytes of a line of the cache."""
-
-Shape = tuple[int, int, int, int]
-"""Rows, columns, columns that share a scale, bits."""
+BLOCK, STEP, LANES = 32, 4, 16
+"""Columns of a block; columns of a step; output channels of half a panel."""
 
 
 class Panels(NamedTuple):
@@ -63,27 +51,23 @@ class Panels(NamedTuple):
         Raises:
             InputError: the weight has no columns, or is on another device.
         """
-        fmt = weight.format
-        shape = _shape(weight)
-        if memory is None:
-            memory = lines(room(weight))
-        panels = cls(*_parts(memory, shape, weight.scale.dtype, fmt.symmetric), shape)
-        stored = [
-            None if part is None else part.contiguous() for part in (weight.codes, weight.scale, weight.zero_point)
-        ]
-        _kernels.fill_panels(
-            *shape,
-            address(stored[0]),
-            address(stored[1]),
-            weight.scale.element_size(),
-            fmt.granularity is not Granularity.TENSOR,
-            address(stored[2]),
-            panels.codes.data_ptr(),
-            panels.scales.data_ptr(),
-            address(panels.zeros),
-            torch.get_num_threads(),
+        outline = _outline(weight)
+        zero_point = None if weight.zero_point is None else _bytes(weight.zero_point)
+        matrix = Matrix(
+            outline.format,
+            outline.rows,
+            outline.cols,
+            outline.scale_type,
+            _bytes(weight.codes),
+            _bytes(weight.scale),
+            zero_point,
         )
-        return panels
+        room = lines(outline.room) if memory is None else memory.numpy()
+        made = MatrixPanels.of(matrix, room, torch.get_num_threads())
+        zeros = None if made.zeros is None else torch.from_numpy(made.zeros)
+        return cls(
+            torch.from_numpy(made.codes), torch.from_numpy(made.scales).view(weight.scale.dtype), zeros, made.shape
+        )
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +85,7 @@ class Panels(NamedTuple):
         if codes.dtype == torch.uint8 and scales.dtype in SCALE_TYPES and (zeros is None or zeros.dtype == torch.uint8):
             found = codes.numel(), scales.numel(), scales.numel() if zeros is None else zeros.numel()
             dense = codes.is_contiguous() and scales.is_contiguous() and (zeros is None or zeros.is_contiguous())
-            if dense and _possible(*shape) and found == (*_sizes(*shape), scales.numel()):
+            if dense and _possible(*shape) and found == (*sizes(*shape), scales.numel()):
                 return
         parts = ", ".join(f"{part.dtype} {list(part.shape)}" for part in self[:3] if part is not None)
         raise InputError(f"{op}: {parts} are no panels of a weight of shape {list(shape)}; make them by Panels.of")
@@ -112,60 +96,27 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-@cache
-def _sizes(rows: int, cols: int, size: int, bits: int) -> tuple[int, int]:
-    """Bytes of codes, and number of scales."""
-    return _kernels.panel_sizes(rows, cols, size, bits)
-
-
 def _possible(rows: int, cols: int, size: int, bits: int) -> bool:
     return rows >= 0 and 1 <= size <= cols and 2 <= bits <= 8
 
 
 def room(weight: PackedTensor) -> int:
     """Bytes of memory that ``Panels.of`` fills, whole lines; raises InputError as that does."""
-    return _starts(_shape(weight), weight.scale.dtype, weight.format.symmetric)[-1]
+    return _outline(weight).room
 
 
-def _shape(weight: PackedTensor) -> Shape:
-    fmt, rows, cols = weight.format, weight.rows, weight.cols
-    if cols == 0 or weight.codes.device.type != "cpu":
+def _outline(weight: PackedTensor) -> Outline:
+    if weight.cols == 0 or weight.codes.device.type != "cpu":
         raise InputError(
-            f"panels are made of a weight with columns in the memory of the CPU; this one is [{rows}, {cols}] on "
-            f"{weight.codes.device}"
+            f"panels are made of a weight with columns in the memory of the CPU; this one is "
+            f"[{weight.rows}, {weight.cols}] on {weight.codes.device}"
         )
-    return rows, cols, min(fmt.group_size or cols, cols), fmt.bits
+    return Outline(weight.format, weight.rows, weight.cols, str(weight.scale.dtype).removeprefix("torch."))
 
 
-def _starts(shape: Shape, scale: torch.dtype, symmetric: bool) -> list[int]:
-    """Where codes, scales and zero points begin, each at a line, and where they end."""
-    code_bytes, scale_count = _sizes(*shape)
-    starts = [0]
-    for size in (code_bytes, scale_count * scale.itemsize, 0 if symmetric else scale_count):
-        starts.append(starts[-1] + -(-size // _LINE) * _LINE)
-    return starts
-
-
-def _parts(memory: Tensor, shape: Shape, scale: torch.dtype, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes, scales and zero points, not filled yet."""
-    code_bytes, scale_count = _sizes(*shape)
-    first, second, third, _ = _starts(shape, scale, symmetric)
-    scales = memory[second : second + scale_count * scale.itemsize].view(scale)
-    zeros = None if symmetric else memory[third : third + scale_count]
-    return memory[first : first + code_bytes], scales, zeros
-
-
-def lines(size: int) -> Tensor:
-    """uint8 [size], from the start of a line on; in large pages if it fills some and the system has them."""
-    if size < 2 * _LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(size, dtype=torch.uint8)
-    # Private, as large pages of shared memory are a setting of their own, mostly off. What is left of a large page
-    # before the start is never touched, and so takes no memory.
-    mapping = mmap.mmap(-1, size + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    mapping.madvise(mmap.MADV_HUGEPAGE)
-    memory = torch.frombuffer(mapping, dtype=torch.uint8)
-    start = -memory.data_ptr() % _LARGE_PAGE
-    return memory[start : start + size]
+def _bytes(part: Tensor) -> Bytes:
+    data: Bytes = part.detach().contiguous().view(-1).view(torch.uint8).numpy()
+    return data
 
 
 LIBRARY.define("dequantize_prepared(Tensor codes, Tensor scales, Tensor? zeros, int[] shape) -> Tensor")

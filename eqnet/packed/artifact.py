@@ -20,16 +20,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from reprlib import repr as brief
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet.errors import InputError, RunError
 from eqnet.files import write_atomically
 from eqnet.packed import strict_json
+from eqnet.packed.layout import Spec
 from eqnet.packed.opening import CONFIG, opened, read, some
+from eqnet.packed.record import Record
 from eqnet.packed.replacing import replacing, temporary
-from eqnet.packed.shard import FileRecord, Shard, Spec, spec_of, write_shard
+from eqnet.packed.shard import FileRecord, Shard, spec_of, write_shard
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 1
 """Of the artifact's layout; a reader refuses newer ones."""
@@ -152,6 +158,24 @@ class Artifact:
         """Bytes of the tensors."""
         return sum(spec.nbytes for spec in self.specs.values())
 
+    def record(self) -> tuple[Record, dict[str, str]]:
+        """What is known of the packed model; and names that are another one, with the name of that one.
+
+        Raises:
+            RunError: the configuration is not that of a packed model.
+        """
+        path, stored = self.folder / CONFIG, self.config.get("quantization_config")
+        try:
+            record = Record.from_json(stored)
+        except InputError as e:
+            raise RunError(f"{path}: quantization_config: {e}; the file is damaged") from e
+        tied = stored.get("tied") if isinstance(stored, dict) else None
+        if not isinstance(tied, dict) or not all(type(first) is str and first in self.specs for first in tied.values()):
+            raise RunError(
+                f"{path}: quantization_config: tied is {tied!r}; expected names of tensors; the file is damaged"
+            )
+        return record, tied
+
     def tensor(self, name: str) -> Tensor:
         """A tensor, on the mapped memory of its file; its checksum is checked the first time.
 
@@ -160,7 +184,18 @@ class Artifact:
         Raises:
             RunError: there is no such tensor, or its bytes are not those that were written.
         """
-        return self._shard(name).tensor(name)
+        import torch
+
+        spec, data = self.specs.get(name), self.data(name)
+        assert spec is not None
+        dtype: torch.dtype = getattr(torch, spec.dtype)
+        if not spec.nbytes:
+            return torch.empty(spec.shape, dtype=dtype)
+        return torch.from_numpy(data).view(dtype).view(spec.shape)
+
+    def data(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor; see ``tensor``."""
+        return self._shard(name).data(name)
 
     def trust(self, name: str) -> None:
         """Takes the data of a tensor as right without reading them, e.g. as another process checks them.
@@ -188,7 +223,7 @@ class Artifact:
             RunError: the bytes of a tensor are not those that were written.
         """
         with ThreadPoolExecutor(threads) as pool:
-            tensors = pool.map(self.tensor, self.specs)
+            tensors = pool.map(self.data, self.specs)
             yield
             for _ in tensors:  # raises what the first one raised that is damaged
                 pass
@@ -200,7 +235,7 @@ class Artifact:
             RunError: the bytes of a tensor are not those that were written.
         """
         for name in self.specs:
-            self.tensor(name)
+            self.data(name)
             self.release(name)
 
     def _shard(self, name: str) -> Shard:

@@ -15,7 +15,7 @@ from eqnet.packed.layers import PACKED, ChannelAffine, InputRange, PackedLayer
 from eqnet.packed.layers.base import PARTS
 from eqnet.packed.layers.norm import into_identity
 from eqnet.packed.model import PackedModel
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord
 from eqnet.packed.tensor import PackedTensor
 from eqnet.tracing import is_affine
 
@@ -45,7 +45,7 @@ def load_from(
 ) -> PackedModel:
     """The packed model of an opened artifact; see ``load``."""
     path = artifact.folder / "config.json"
-    record, tied = _record(artifact, path)
+    record, tied = artifact.record()
     with artifact.checking(torch.get_num_threads()):
         made = skeleton(artifact.config, path, model)
     tensors = _Tensors(artifact, tied)
@@ -58,7 +58,7 @@ def load_from(
         into_identity(_batch_norm(made, name, path))
     _assign(made, tensors)
     for name, dtype in record.remade.items():
-        _convert(made, name, dtype, path)
+        _convert(made, name, getattr(torch, dtype), path)
     unknown = sorted(set(artifact.names) - {tied.get(name, name) for name in made.state_dict()})
     if unknown:
         raise RunError(
@@ -104,18 +104,6 @@ class _Tensors:
         return RunError(f"{self._artifact.folder}: tensor '{self._tied.get(name, name)}' {what}")
 
 
-def _record(artifact: Artifact, path: Path) -> tuple[Record, dict[str, str]]:
-    stored = artifact.config.get("quantization_config")
-    try:
-        record = Record.from_json(stored)
-    except InputError as e:
-        raise RunError(f"{path}: quantization_config: {e}; the file is damaged") from e
-    tied = stored.get("tied") if isinstance(stored, dict) else None
-    if not isinstance(tied, dict) or not all(type(first) is str and first in artifact.specs for first in tied.values()):
-        raise RunError(f"{path}: quantization_config: tied is {tied!r}; expected names of tensors; the file is damaged")
-    return record, tied
-
-
 def _module(made: nn.Module, name: str, path: Path) -> nn.Module:
     try:
         return made.get_submodule(name)
@@ -157,7 +145,7 @@ def _pack(module: nn.Module, name: str, layer: LayerRecord, tensors: _Tensors, p
         input_range = None
         if layer.input is not None:
             input_range = InputRange(layer.input, part("input_scale"), part("input_zero_point").to(torch.int16))
-        packed_class.convert(module, name, matrix, bias, input_range, layer.dtype)
+        packed_class.convert(module, name, matrix, bias, input_range, getattr(torch, layer.dtype))
     except InputError as e:
         raise RunError(f"{path.parent}: layer '{name}': {e}; the artifact is damaged or of another model") from e
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import mmap
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from weakref import WeakValueDictionary
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from eqnet.native import address
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _mappings: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
 """Those that something still refers to, by the address of their first byte."""
@@ -20,7 +24,7 @@ def mapped(file: BinaryIO, nbytes: int) -> mmap.mmap:
         OSError: the file cannot be mapped.
     """
     mapping = mmap.mmap(file.fileno(), nbytes, access=mmap.ACCESS_COPY)
-    _mappings[torch.frombuffer(mapping, dtype=torch.uint8).data_ptr()] = mapping
+    _mappings[address(np.frombuffer(mapping, np.uint8))] = mapping
     return mapping
 
 
@@ -32,9 +36,9 @@ def release(tensor: Tensor) -> None:
     """
     storage = tensor.untyped_storage()
     start, nbytes = storage.data_ptr(), storage.nbytes()
-    for address, mapping in list(_mappings.items()):
-        if address <= start and start + nbytes <= address + len(mapping):
-            drop(mapping, start - address, nbytes)
+    for first, mapping in list(_mappings.items()):
+        if first <= start and start + nbytes <= first + len(mapping):
+            drop(mapping, start - first, nbytes)
 
 
 def drop(mapping: mmap.mmap, start: int, nbytes: int) -> None:

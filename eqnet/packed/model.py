@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqnet.errors import InputError, ModelError
-from eqnet.ops.linear import COMPUTE
+from eqnet.errors import ModelError
+from eqnet.native import check_compute
 from eqnet.packed.layers import PackedLayer
 from eqnet.packed.record import Record
 
@@ -58,8 +58,7 @@ class PackedModel(nn.Module):
 
     @compute.setter
     def compute(self, compute: str) -> None:
-        if compute not in COMPUTE:
-            raise InputError(f"compute='{compute}' is unknown; choose {' or '.join(COMPUTE)}")
+        check_compute(compute)
         self._compute = compute
         for layer in self.layers.values():
             layer.compute = compute

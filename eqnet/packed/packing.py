@@ -18,7 +18,7 @@ from eqnet.packed.folding import fold
 from eqnet.packed.layers import PACKED, ChannelAffine, InputRange
 from eqnet.packed.layers.norm import into_identity, scale_and_shift
 from eqnet.packed.model import PackedModel
-from eqnet.packed.record import LayerRecord, Record, remade_buffers
+from eqnet.packed.record import LayerRecord, Record, remade_buffers, type_name
 from eqnet.packed.tensor import PackedTensor
 from eqnet.space import Layer
 from eqnet.supernet import Supernet
@@ -95,7 +95,7 @@ def _pack_layer(
     _check_finite(f"layer '{layer.name}'" + (" with its batch norm" if norm is not None else ""), **checked)
     input_range = _input_range(module, fmt, layer.name)
     packed_class.convert(module, layer.name, weight, bias, input_range)
-    return LayerRecord(packed_class.kind.__name__, weight.format, fmt.activation, shape, dtype)
+    return LayerRecord(packed_class.kind.__name__, weight.format, fmt.activation, shape, type_name(dtype))
 
 
 def _input_range(module: Elastic, fmt: LayerFormat, name: str) -> InputRange | None:

@@ -16,23 +16,8 @@ import torch
 from torch import Tensor
 
 from eqnet.errors import InputError
-
-PLANES = (8, 4, 2, 1)
-"""Widths of the planes into which codes are split, widest first."""
-
-
-def plane_bytes(count: int, bits: int) -> int:
-    """Bytes of ``count`` codes of ``bits`` bits.
-
-    >>> plane_bytes(9, 3)  # 2-bit plane: 18 bits in 3 bytes; 1-bit plane: 9 bits in 2 bytes
-    5
-
-    Raises:
-        InputError: there are no such codes.
-    """
-    if count < 0 or not 1 <= bits <= 8:
-        raise InputError(f"{count} codes of {bits} bits were asked for; expected 0 or more, of 1 to 8 bits")
-    return sum(-(-count * plane // 8) for plane in PLANES if bits & plane)
+from eqnet.packed.layout import PLANES as PLANES
+from eqnet.packed.layout import plane_bytes as plane_bytes
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:

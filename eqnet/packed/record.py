@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from eqnet.errors import InputError
 from eqnet.formats import Format
 
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16)} | {
-    "bfloat16": torch.bfloat16
-}
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,14 @@ class LayerRecord:
         weight: the format in which the weight is stored.
         input: the format of the input; None if it stays in floating point.
         shape: of the weight in torch's layout.
-        dtype: of the weight before it was quantized.
+        dtype: of the weight before it was quantized, by PyTorch's name.
     """
 
     kind: str
     weight: Format
     input: Format | None
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    dtype: str
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,7 +40,7 @@ class LayerRecord:
             "weight": str(self.weight),
             "input": str(self.input) if self.input is not None else None,
             "shape": list(self.shape),
-            "dtype": _name(self.dtype),
+            "dtype": self.dtype,
         }
 
     @classmethod
@@ -56,7 +55,7 @@ class LayerRecord:
                 "dtype": str(dtype),
             } if kind.isprintable() and dtype in _DTYPES and all(type(size) is int and size > 0 for size in shape):
                 parsed = Format.parse(input) if input is not None else None
-                return cls(kind, Format.parse(weight), parsed, tuple(shape), _DTYPES[dtype])
+                return cls(kind, Format.parse(weight), parsed, tuple(shape), dtype)
         raise InputError(f"{data!r} does not describe a packed layer")
 
 
@@ -68,14 +67,15 @@ class Record:
         layers: of each packed layer, by name.
         folded: names of the batch norms that became part of a layer, and of that layer.
         affine: names of the batch norms that became a scale and a shift for each channel.
-        remade: types of the buffers in floating point that are not stored but made anew with the model, by name.
+        remade: PyTorch's names of the types of the buffers in floating point that are not stored but made anew with
+            the model, by name.
         metadata: whatever was given to ``pack``, as JSON can hold it.
     """
 
     layers: Mapping[str, LayerRecord]
     folded: Mapping[str, str] = field(default_factory=dict)
     affine: tuple[str, ...] = ()
-    remade: Mapping[str, torch.dtype] = field(default_factory=dict)
+    remade: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Record:
             "layers": {name: layer.to_json() for name, layer in self.layers.items()},
             "folded": dict(self.folded),
             "affine": list(self.affine),
-            "remade": {name: _name(dtype) for name, dtype in self.remade.items()},
+            "remade": dict(self.remade),
             "metadata": dict(self.metadata),
         }
 
@@ -107,20 +107,20 @@ class Record:
                         records[name] = LayerRecord.from_json(layer)
                     except InputError as e:
                         raise InputError(f"layer '{name}': {e}") from e
-                dtypes = {name: _DTYPES[dtype] for name, dtype in remade.items()}
-                return cls(records, folded, tuple(affine), dtypes, metadata)
+                return cls(records, folded, tuple(affine), remade, metadata)
         raise InputError("expected 'layers', 'folded', 'affine', 'remade' and 'metadata' of a packed model")
 
 
-def remade_buffers(model: nn.Module) -> dict[str, torch.dtype]:
+def remade_buffers(model: nn.Module) -> dict[str, str]:
     """Types of the buffers in floating point that no state dict has: a model may change its own after it was made."""
     return {
-        f"{path}.{name}".lstrip("."): buffer.dtype
+        f"{path}.{name}".lstrip("."): type_name(buffer.dtype)
         for path, module in model.named_modules()
         for name, buffer in module.named_buffers(recurse=False)
         if name in module._non_persistent_buffers_set and buffer.is_floating_point()
     }
 
 
-def _name(dtype: torch.dtype) -> str:
+def type_name(dtype: torch.dtype) -> str:
+    """PyTorch's name of a type."""
     return str(dtype).removeprefix("torch.")

@@ -19,32 +19,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet import _kernels
 from eqnet.errors import InputError, RunError
+from eqnet.native import address
 from eqnet.packed import strict_json
+from eqnet.packed.layout import SIZES, Spec
 from eqnet.packed.mapping import drop, mapped
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DTYPES = {
-    "C64": torch.complex64,
-    "F64": torch.float64,
-    "I64": torch.int64,
-    "F32": torch.float32,
-    "I32": torch.int32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
+    "C64": "complex64",
+    "F64": "float64",
+    "I64": "int64",
+    "F32": "float32",
+    "I32": "int32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
 }
-"""Types by safetensors' names."""
+"""PyTorch's names of types, by safetensors' names."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _METADATA = "__metadata__"
@@ -52,19 +57,6 @@ _PREFIX = 8  # bytes that hold the length of the header
 _MAX_DIMS, _MAX_SIZE = 64, 2**60  # well inside what torch can count
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # in a zip archive, and by themselves
 _CHECKSUMS = re.compile("(?:[0-9a-f]{8})*")
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What is known of a tensor without its data."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the data."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -83,12 +75,13 @@ def spec_of(name: str, tensor: Tensor) -> Spec:
     """
     if not name or name == _METADATA or not name.isprintable():
         raise InputError(f"{name!r} cannot be the name of a stored tensor")
-    if tensor.dtype not in _NAMES or tensor.layout != torch.strided or tensor.is_meta:
+    dtype, layout = (str(value).removeprefix("torch.") for value in (tensor.dtype, tensor.layout))
+    if dtype not in _NAMES or layout != "strided" or tensor.is_meta:
         raise InputError(
-            f"tensor {name!r}: cannot be stored ({_text(tensor.dtype)}, {_text(tensor.layout)}, on {tensor.device}); "
-            f"give a dense tensor with data, of {', '.join(map(_text, _NAMES))}"
+            f"tensor {name!r}: cannot be stored ({dtype}, {layout}, on {tensor.device}); "
+            f"give a dense tensor with data, of {', '.join(_NAMES)}"
         )
-    return Spec(tensor.dtype, tuple(tensor.shape))
+    return Spec(dtype, tuple(tensor.shape))
 
 
 def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
@@ -98,8 +91,10 @@ def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> FileRecord:
         InputError: a tensor has no data or a type or name that cannot be stored.
         OSError: the file cannot be written.
     """
+    import torch
+
     specs = {name: spec_of(name, tensors[name]) for name in tensors}
-    names = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
+    names = sorted(specs, key=lambda name: (-SIZES[specs[name].dtype], name))
     header = _header(names, specs, [0] * len(names))
     if len(header) > strict_json.MAX_BYTES:
         raise InputError(
@@ -151,28 +146,25 @@ class Shard:
         self.header_bytes = len(header)
         self._checked: set[str] = set()
 
-    def tensor(self, name: str) -> Tensor:
-        """The tensor, on the mapped memory; checked the first time.
+    def data(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor, on the mapped memory; checked the first time.
 
         Raises:
             RunError: the bytes are not those that were written.
         """
         spec, start = self.specs[name], self._starts[name]
+        data = np.frombuffer(self._map, np.uint8, spec.nbytes, start)
         if name not in self._checked:
-            first = torch.frombuffer(self._map, dtype=torch.uint8).data_ptr()
-            found = f"{_kernels.crc32(first + start, spec.nbytes):08x}"
+            found = f"{_kernels.crc32(address(data), spec.nbytes):08x}"
             if found != self._checksums[name]:
                 raise RunError(
                     f"{self.path}: tensor {name!r} is damaged (CRC-32 {found}, written as {self._checksums[name]}); "
                     "copy the file anew or export again"
                 )
+            if spec.dtype == "bool" and spec.nbytes and int(data.max()) > 1:
+                raise RunError(f"{self.path}: tensor {name!r} has bytes that are neither true nor false; export again")
             self._checked.add(name)
-        if not spec.nbytes:
-            return torch.empty(spec.shape, dtype=spec.dtype)
-        data = torch.frombuffer(self._map, dtype=torch.uint8, count=spec.nbytes, offset=start)
-        if spec.dtype == torch.bool and int(data.max()) > 1:
-            raise RunError(f"{self.path}: tensor {name!r} has bytes that are neither true nor false; export again")
-        return data.view(spec.dtype).view(spec.shape)
+        return data
 
     def trust(self, name: str) -> None:
         """Takes the data of a tensor as checked, until it is released."""
@@ -241,10 +233,10 @@ def _parse_header(path: Path, header: bytes, found: int) -> tuple[dict[str, Spec
     position = len(header)
     for index, name in enumerate(sorted(parsed, key=lambda name: parsed[name][1:])):
         spec, begin, end = parsed[name]
-        if len(header) + begin != position or end - begin != spec.nbytes or begin % spec.dtype.itemsize:
+        if len(header) + begin != position or end - begin != spec.nbytes or begin % SIZES[spec.dtype]:
             raise RunError(
-                f"{path}: tensor {name!r}: data_offsets {begin} to {end} do not fit; {_text(spec.dtype)} of shape "
-                f"{spec.shape} takes {spec.nbytes} bytes and would begin at {position - len(header)}"
+                f"{path}: tensor {name!r}: data_offsets {begin} to {end} do not fit; {spec} "
+                f"takes {spec.nbytes} bytes and would begin at {position - len(header)}"
             )
         specs[name], starts[name], crcs[name] = spec, position, checksums[8 * index : 8 * index + 8]
         position += spec.nbytes
@@ -273,7 +265,3 @@ def _parse_entry(path: Path, name: str, entry: object) -> tuple[Spec, int, int]:
 
 def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(size) is int and 0 <= size <= _MAX_SIZE for size in value)
-
-
-def _text(value: object) -> str:
-    return str(value).removeprefix("torch.")

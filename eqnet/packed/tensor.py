@@ -7,15 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqnet.errors import InputError
 from eqnet.formats import Format
-from eqnet.packed.planes import pack, plane_bytes, unpack
+from eqnet.packed.layout import SCALES, Spec, check_parts
+from eqnet.packed.planes import pack, unpack
 from eqnet.quantizer import Quantizer
 
-MAX_SIZE = 2**31 - 1
-"""Most rows and most columns; nothing else bounds them if the matrix is empty."""
-
-SCALE_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+SCALE_DTYPES: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in SCALES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +39,8 @@ class PackedTensor:
     zero_point: Tensor | None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.rows <= MAX_SIZE and 0 <= self.cols <= MAX_SIZE):
-            raise InputError(f"a matrix of {self.rows} rows and {self.cols} columns; expected 0 to {MAX_SIZE} of each")
-        shape = self.format.scale_shape(self.rows, self.cols)
-        _expect("scale", self.scale, shape, SCALE_DTYPES)
-        _expect("codes", self.codes, (plane_bytes(self.rows * self.cols, self.format.bits),), (torch.uint8,))
-        if (self.zero_point is None) != self.format.symmetric:
-            raise InputError(f"format {self.format} has {'no' if self.format.symmetric else 'a'} zero point")
-        if self.zero_point is not None:
-            size = plane_bytes(self.scale.numel(), self.format.bits)
-            _expect("zero_point", self.zero_point, (size,), (torch.uint8,))
+        zero_point = None if self.zero_point is None else _spec(self.zero_point)
+        check_parts(self.format, self.rows, self.cols, _spec(self.codes), _spec(self.scale), zero_point)
 
     @classmethod
     def of(cls, x: Tensor, quantizer: Quantizer, fmt: Format) -> PackedTensor:
@@ -99,10 +88,5 @@ class PackedTensor:
         return values
 
 
-def _expect(name: str, part: Tensor, shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...]) -> None:
-    if tuple(part.shape) != shape or part.dtype not in dtypes:
-        expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-        raise InputError(
-            f"{name}: expected {expected} of shape {shape}; "
-            f"found {str(part.dtype).removeprefix('torch.')} of shape {tuple(part.shape)}"
-        )
+def _spec(part: Tensor) -> Spec:
+    return Spec(str(part.dtype).removeprefix("torch."), tuple(part.shape))

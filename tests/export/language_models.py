@@ -12,7 +12,7 @@ from eqnet.formats import Format
 from eqnet.packed.layers import PACKED
 from eqnet.packed.model import PackedModel
 from eqnet.packed.planes import pack
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord, Record, type_name
 from eqnet.packed.tensor import PackedTensor
 
 TOKENS, WIDTH, INNER = 160, 64, 96
@@ -84,7 +84,7 @@ def packed(model: Any, formats: Mapping[str, str] | str, embedding: str | None =
         shape, dtype = tuple(weight.shape), weight.dtype
         bias = bias.detach().float() if bias is not None else None
         PACKED[kind].convert(module, name, shared[key], bias)
-        records[name] = LayerRecord(kind.__name__, fmt, None, shape, dtype)
+        records[name] = LayerRecord(kind.__name__, fmt, None, shape, type_name(dtype))
     assert not (tied and embedding) or id(head.codes) == id(table.codes)
     return PackedModel(model, Record(records))
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from eqnet.errors import EqnetError
 from eqnet.packed.artifact import Artifact, write_artifact
+from eqnet.packed.record import type_name
 from tests.fuzz.damage import Files, damaged, put, read
 
 Loaded = TypeVar("Loaded")
@@ -62,7 +63,7 @@ def _loaded(folder: Path) -> Content:
     tensors = {}
     for name in artifact.names:
         tensors[name] = artifact.tensor(name).clone()  # reads every byte
-        assert (tensors[name].dtype, tuple(tensors[name].shape)) == (
+        assert (type_name(tensors[name].dtype), tuple(tensors[name].shape)) == (
             artifact.specs[name].dtype,
             artifact.specs[name].shape,
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eqnet.formats import LayerFormat
 from eqnet.packed.layers import PACKED
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord, Record, type_name
 from eqnet.runtime.engines.hooks import results
 from eqnet.runtime.outputs import first_output
 from eqnet.runtime.runner import InputSpec, Runner
@@ -66,6 +66,10 @@ def _record(supernet: Supernet, subnet: Mapping[str, LayerFormat]) -> Record:
         module, fmt = supernet.elastic[layer.name], subnet[layer.name]
         kind = PACKED[type(module)].kind.__name__
         layers[layer.name] = LayerRecord(
-            kind, layer.stored_format(fmt.weight), fmt.activation, tuple(module.weight.shape), module.weight.dtype
+            kind,
+            layer.stored_format(fmt.weight),
+            fmt.activation,
+            tuple(module.weight.shape),
+            type_name(module.weight.dtype),
         )
     return Record(layers, dict(supernet.folded))

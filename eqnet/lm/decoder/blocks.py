@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet.errors import ModelError
-from eqnet.packed.layers import PackedLinear
+from eqnet.packed.panels import Bytes, MatrixPanels
+
+Vector = NDArray[np.float32]
 
 
 class UnknownBlockError(ModelError):
@@ -24,11 +28,45 @@ class Rotation:
     interleaved: bool
 
 
+class Weight(Protocol):
+    """A packed linear layer."""
+
+    @property
+    def rows(self) -> int:
+        """Its outputs."""
+
+    @property
+    def cols(self) -> int:
+        """Its inputs."""
+
+    @property
+    def bias(self) -> Vector | None:
+        """float32 [rows], if it has one."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that ``prepare`` needs; 0 if there is nothing to do any more."""
+
+    def prepare(self, memory: Bytes) -> None:
+        """Orders the weight as the kernels read it, in uint8 [room], which begins at a line."""
+
+    @property
+    def panels(self) -> MatrixPanels:
+        """What ``prepare`` made."""
+
+
+class Table(Protocol):
+    """The embedding."""
+
+    def rows(self, ids: NDArray[np.int64]) -> Vector:
+        """Those of tokens, float32 [T, hidden], which the caller may overwrite; raises IndexError for other ids."""
+
+
 @dataclass(frozen=True, eq=False)
 class Channels:
     """Some of the output channels of a linear layer, the first one a multiple of 32."""
 
-    layer: PackedLinear
+    layer: Weight
     start: int
     stop: int
 
@@ -37,12 +75,12 @@ class Channels:
 class Block:
     """One decoder block; norms are float32."""
 
-    attention_norm: Tensor
-    query_norm: Tensor | None
-    key_norm: Tensor | None
-    after_attention: Tensor | None
-    mlp_norm: Tensor
-    after_mlp: Tensor | None
+    attention_norm: Vector
+    query_norm: Vector | None
+    key_norm: Vector | None
+    after_attention: Vector | None
+    mlp_norm: Vector
+    after_mlp: Vector | None
     query: Channels
     key: Channels
     value: Channels
@@ -56,9 +94,10 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """A whole model but its embedding.
+    """A whole model.
 
     Attributes:
+        table: its embedding.
         rotations: that blocks refer to by their index.
         blocks: in their order.
         norm: behind them.
@@ -70,9 +109,10 @@ class Blocks:
         logit_softcap: no cap if 0.
     """
 
+    table: Table
     rotations: tuple[Rotation, ...]
     blocks: tuple[Block, ...]
-    norm: Tensor
+    norm: Vector
     head: Channels
     heads: int
     kv_heads: int
@@ -88,7 +128,7 @@ class Blocks:
         """Elements of an embedded token."""
         return self.head.layer.cols
 
-    def layers(self) -> Iterator[PackedLinear]:
+    def layers(self) -> Iterator[Weight]:
         """All linear layers in the order in which they run; one that is joined comes as often as it has parts."""
         for block in self.blocks:
             for part in (block.query, block.key, block.value, block.output, block.gate, block.up, block.down):

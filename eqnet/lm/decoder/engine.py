@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from eqnet import _kernels
-from eqnet.lm.decoder.blocks import Block, Blocks, Channels
-from eqnet.lm.decoder.reading import blocks_of
-from eqnet.lm.engine import checked_context, checked_ids, checked_length
-from eqnet.lm.generation import Session
-from eqnet.ops.linear import COMPUTE
-from eqnet.ops.panels import PANEL, SCALE_TYPES, address, lines, room
-from eqnet.packed.layers import PackedLinear
-from eqnet.packed.model import PackedModel
+from eqnet.lm.decoder.blocks import Block, Blocks, Channels, Vector
+from eqnet.lm.generation import Ids, Session, checked_context, checked_ids, checked_length
+from eqnet.native import COMPUTE, SCALE_TYPES, address, check_compute, check_instructions
+from eqnet.packed.panels import PANEL, Bytes, lines
 
 
 class Decoder:
-    """A packed language model on the kernels alone; ``packed.compute`` says how products are taken.
+    """A packed language model on the kernels alone.
 
-    Activations, keys and values are float32, whatever type the model has. Weights are those that the packed layers
-    prepared: they are in memory once.
+    Activations, keys and values are float32, whatever type the model has. Its weights are in memory once, as the
+    kernels read them.
 
     Args:
-        packed: a causal language model of transformers.
-        context: most tokens of a text; what the model's configuration says if None.
+        blocks: of the model.
+        name: of its class.
+        longest: most tokens that its positions reach.
+        context: most tokens of a text; ``longest`` if None.
+        compute: how products are taken, one of ``COMPUTE``.
+        threads: how many to use, asked each time.
 
     Raises:
-        UnknownBlockError: the family, or something of this model, is not known.
-        InputError: the context is longer than the model's.
+        InputError: the context is longer than the model's, ``compute`` is unknown, or the environment asks for
+            instructions that are not there.
     """
 
-    def __init__(self, packed: PackedModel, *, context: int | None = None) -> None:
-        self.packed = packed
-        model: Any = packed.model
-        self._model = model
-        self._blocks = blocks_of(model)  # the kernels have addresses of what is in there
-        self.context = checked_context(context, int(model.config.max_position_embeddings))
-        self.vocabulary = self._blocks.head.stop
+    def __init__(
+        self,
+        blocks: Blocks,
+        name: str,
+        *,
+        longest: int,
+        context: int | None = None,
+        compute: str = "float",
+        threads: Callable[[], int],
+    ) -> None:
+        check_instructions()
+        check_compute(compute)
+        self.blocks = blocks  # the kernels have addresses of what is in there
+        self.context = checked_context(context, longest)
+        self.vocabulary = blocks.head.stop
+        self.compute = compute
+        self.threads = threads
+        self._name = name
 
     @cached_property
     def kernels(self) -> _kernels.Decoder:
         """Made when the first text begins, as the weights are put in order for it."""
-        _prepare(self._blocks.layers())
-        return _native(self._blocks)
+        _prepare(self.blocks)
+        return _native(self.blocks)
+
+    def prepare(self) -> None:
+        """Makes all that the kernels read, now instead of when the first text begins."""
+        _ = self.kernels
 
     def __str__(self) -> str:
-        return f"{type(self._model).__name__} on eqnet's own kernels, compute={self.packed.compute}"
+        return f"{self._name} on eqnet's own kernels, compute={self.compute}"
 
     def session(self, length: int) -> Session:
         """See ``Engine``."""
         checked_length(length, self.context)
         return _Session(self, length)
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """The rows of the table, float32 [T, hidden], which the caller may overwrite."""
-        rows: Tensor = self._model.get_input_embeddings()(ids)
-        return rows.float().contiguous()
 
 
 class _Session:
@@ -75,38 +84,45 @@ class _Session:
         """See ``Session``."""
         return self._session.position
 
-    def feed(self, ids: Tensor) -> Tensor:
+    def feed(self, ids: Ids) -> Vector:
         """See ``Session``."""
-        return self._run(ids, all_rows=False)[0]
+        last: Vector = self._run(ids, all_rows=False)[0]
+        return last
 
-    def feed_all(self, ids: Tensor) -> Tensor:
+    def feed_all(self, ids: Ids) -> Vector:
         """See ``Session``."""
         return self._run(ids, all_rows=True)
 
-    @torch.inference_mode()
-    def _run(self, ids: Tensor, *, all_rows: bool) -> Tensor:
-        x = self._decoder.embed(checked_ids(ids, self.position, self._session.length))
-        logits = torch.empty(len(ids) if all_rows else 1, self._decoder.vocabulary)
-        self._decoder.kernels.feed(
+    def _run(self, ids: Ids, *, all_rows: bool) -> NDArray[np.float32]:
+        decoder = self._decoder
+        checked = checked_ids(ids, self.position, self._session.length)
+        x = decoder.blocks.table.rows(checked)
+        logits = np.empty((len(checked) if all_rows else 1, decoder.vocabulary), np.float32)
+        decoder.kernels.feed(
             self._session,
-            x.data_ptr(),
-            len(ids),
+            address(x),
+            len(checked),
             all_rows,
-            logits.data_ptr(),
-            COMPUTE[self._decoder.packed.compute],
-            torch.get_num_threads(),
+            address(logits),
+            COMPUTE[decoder.compute],
+            decoder.threads(),
         )
         return logits
 
 
-def _prepare(layers: Iterable[PackedLinear]) -> None:
-    """Has layers ready side by side in the order in which they run, as memory is read fastest in one go."""
-    waiting = [layer for layer in dict.fromkeys(layers) if not layer.is_prepared]
-    memory = lines(sum(room(layer.weight) for layer in waiting))
-    for layer in waiting:
-        size = room(layer.weight)
-        layer.prepare(memory[:size])
-        memory = memory[size:]
+def _prepare(blocks: Blocks) -> None:
+    """Has layers ready side by side in the order in which they run, as memory is read fastest in one go.
+
+    The largest are made first: what a layer is made of is in memory until it is ready, beside all that are.
+    """
+    rooms = {layer: layer.room for layer in dict.fromkeys(blocks.layers())}
+    memory, places, begin = lines(sum(rooms.values())), dict[object, Bytes](), 0
+    for layer, room in rooms.items():
+        places[layer] = memory[begin : begin + room]
+        begin += room
+    for layer in sorted(rooms, key=rooms.__getitem__, reverse=True):
+        if rooms[layer]:
+            layer.prepare(places[layer])
 
 
 def _native(blocks: Blocks) -> _kernels.Decoder:
@@ -126,7 +142,7 @@ def _native(blocks: Blocks) -> _kernels.Decoder:
             for rotation in blocks.rotations
         ],
         blocks=[_native_block(block) for block in blocks.blocks],
-        norm=blocks.norm.data_ptr(),
+        norm=address(blocks.norm),
         head=_projection(blocks.head),
     )
 
@@ -153,22 +169,22 @@ def _native_block(block: Block) -> _kernels.DecoderBlock:
 
 def _projection(channels: Channels) -> _kernels.Projection:
     panels = channels.layer.panels
-    codes, scales, zeros, (rows, cols, group_size, bits) = panels
+    rows, cols, group_size, bits = panels.shape
     bias = channels.layer.bias
     count = -(-rows // PANEL)
 
-    def start(part: Tensor | None) -> int:
+    def start(part: Bytes | None) -> int:
         """Where the first of the channels begins."""
-        return 0 if part is None else part.data_ptr() + channels.start // PANEL * (part.nbytes // count)
+        return 0 if part is None else address(part) + channels.start // PANEL * (part.nbytes // count)
 
     return _kernels.Projection(
         channels.stop - channels.start,
         cols,
         group_size,
         bits,
-        start(codes),
-        start(scales),
-        SCALE_TYPES[scales.dtype],
-        start(zeros),
-        0 if bias is None else bias.data_ptr() + channels.start * bias.itemsize,
+        start(panels.codes),
+        start(panels.scales),
+        SCALE_TYPES[panels.scale_type],
+        start(panels.zeros),
+        0 if bias is None else address(bias) + channels.start * bias.itemsize,
     )

@@ -16,8 +16,8 @@ from eqnet.lm.glm.floating import write_floating
 from eqnet.lm.glm.layout import BIAS, WEIGHT
 from eqnet.lm.glm.native import runs_natively, to_native
 from eqnet.packed.artifact import write_artifact
-from eqnet.packed.record import LayerRecord, Record
-from eqnet.packed.shard import Spec
+from eqnet.packed.layout import Spec
+from eqnet.packed.record import LayerRecord, Record, type_name
 from eqnet.packed.tensor import PackedTensor
 
 Report = Callable[[str, int, int], None]
@@ -120,7 +120,7 @@ class _Tensors(Mapping[str, Tensor]):
         for part in ("codes", "scale") if isinstance(weight, PackedTensor) else ("",):
             key = f"{path}.{part}" if part else name
             tensor = self._stored(name, weight, part)
-            self._homes[key], self.specs[key] = (name, part), Spec(tensor.dtype, tuple(tensor.shape))
+            self._homes[key], self.specs[key] = (name, part), Spec(type_name(tensor.dtype), tuple(tensor.shape))
 
     def __getitem__(self, key: str) -> Tensor:
         name, part = self._homes[key]
@@ -147,7 +147,7 @@ class _Tensors(Mapping[str, Tensor]):
 
 def _record(path: str, weight: PackedTensor) -> LayerRecord:
     kind = "Embedding" if path.endswith(_TABLES) else "Linear"
-    return LayerRecord(kind, weight.format, None, (weight.rows, weight.cols), weight.scale.dtype)
+    return LayerRecord(kind, weight.format, None, (weight.rows, weight.cols), type_name(weight.scale.dtype))
 
 
 def _by_name(checkpoint: GlmCheckpoint, rank: int) -> dict[str, Any]:

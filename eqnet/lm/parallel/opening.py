@@ -59,7 +59,7 @@ def open_part(
     packed = language_model(load_from(artifact, compute=compute), path)
     group.wait()  # all shares are checked
     engine = ParallelEngine(split(packed, group), group, context=context)
-    return Deployed(path, engine, packed, tokenizer_of(path), stop_tokens(packed, path))
+    return Deployed(path, engine, tokenizer_of(path), stop_tokens(path), packed)
 
 
 def split(packed: PackedModel, group: Group) -> PackedModel:

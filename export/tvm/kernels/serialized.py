@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eqnet import _kernels
 from eqnet.formats import Granularity
-from eqnet.ops.linear import COMPUTE
+from eqnet.native import COMPUTE
 from eqnet.ops.panels import SCALE_TYPES
 from eqnet.packed.layers import PackedLayer, PackedLinear
 from eqnet.packed.model import PackedModel

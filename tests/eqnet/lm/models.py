@@ -95,7 +95,7 @@ def packed_model(source: Source, fmt: str = "int4:group32") -> PackedModel:
         bias = layer.bias.detach() if getattr(layer, "bias", None) is not None else None
         packed = weights[id(weight)]
         PACKED[kind].convert(layer, path, packed, bias)
-        records[path] = LayerRecord(kind.__name__, packed.format, None, tuple(weight.shape), torch.float32)
+        records[path] = LayerRecord(kind.__name__, packed.format, None, tuple(weight.shape), "float32")
     return PackedModel(model, Record(records, remade=remade_buffers(model)))
 
 

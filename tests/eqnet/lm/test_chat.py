@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 import transformers
-from torch import Tensor
+from numpy.typing import NDArray
 
 from eqnet.errors import InputError
 from eqnet.lm.answering import Answer, Asked
 from eqnet.lm.chat import Conversation
 from eqnet.lm.engine import TransformersEngine
-from eqnet.lm.generation import Session
+from eqnet.lm.generation import Ids, Session
 from eqnet.lm.sampling import Sampling
 from eqnet.randomness import seeded
 from tests.eqnet.lm.models import CONFIGS
@@ -39,12 +39,12 @@ class Letters:
             def position(self) -> int:
                 return len(fed)
 
-            def feed(self, ids: Tensor) -> Tensor:
-                fed.extend(ids.tolist())
+            def feed(self, ids: Ids) -> NDArray[np.float32]:
+                fed.extend(ids)
                 assert len(fed) <= length
-                return torch.nn.functional.one_hot(torch.tensor(ord("a")), BYTES).float()
+                return (np.arange(BYTES) == ord("a")).astype(np.float32)
 
-            def feed_all(self, ids: Tensor) -> Tensor:
+            def feed_all(self, ids: Ids) -> NDArray[np.float32]:
                 raise NotImplementedError
 
         return One()

@@ -23,8 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_packed_model_comes_with_tokenizer_and_ends(folder: Path) -> None:
     assert is_packed_language_model(folder)
     opened = open_model(folder, compute="int8", context=100)
-    assert opened.packed is not None
-    assert opened.packed.compute == "int8"
+    assert opened.model is None, "the decoder takes the files themselves"
+    assert str(opened.engine) == "LlamaForCausalLM on eqnet's own kernels, compute=int8"
     assert (opened.engine.context, opened.engine.vocabulary) == (100, BYTES)
     assert opened.stop == {END}
     assert opened.tokenizer("ab").input_ids == [97, 98]
@@ -34,7 +34,7 @@ def test_a_model_in_floating_point_is_opened_too(tmp_path: Path) -> None:
     save_byte_model(tmp_path, packed=False)
     assert not is_packed_language_model(tmp_path)
     opened = open_model(tmp_path)
-    assert opened.packed is None
+    assert isinstance(opened.model, transformers.LlamaForCausalLM)
     assert opened.tokenizer.decode([97]) == "a"
     assert "float32" in str(opened.engine)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -28,7 +29,7 @@ def test_logits_are_those_of_the_whole_text(name: str, piece: int, monkeypatch: 
     session = TransformersEngine(model).session(24)
     found = [session.feed(ids[:13])[None], session.feed(ids[13:14])[None], session.feed_all(ids[14:])]
     assert session.position == 24
-    torch.testing.assert_close(torch.cat(found), expected[12:], rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(np.concatenate(found), expected[12:], rtol=0, atol=ROUNDING)
 
 
 def test_a_sliding_window_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +42,7 @@ def test_a_sliding_window_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         expected = model(ids[None]).logits[0]
     session = TransformersEngine(model).session(24)
     found = [session.feed_all(ids[:17]), *(session.feed(ids[i : i + 1])[None] for i in range(17, 24))]
-    torch.testing.assert_close(torch.cat(found), expected, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=ROUNDING)
 
 
 def test_a_model_that_keeps_a_state_instead_of_keys_runs() -> None:
@@ -52,7 +53,7 @@ def test_a_model_that_keeps_a_state_instead_of_keys_runs() -> None:
         expected = model(ids[None]).logits[0]
     session = TransformersEngine(model, context=16).session(12)
     found = [session.feed_all(ids[:7]), *(session.feed(ids[i : i + 1])[None] for i in range(7, 12))]
-    torch.testing.assert_close(torch.cat(found), expected, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=ROUNDING)
 
 
 def test_packed_weights_run_and_sessions_do_not_mix() -> None:
@@ -64,7 +65,7 @@ def test_packed_weights_run_and_sessions_do_not_mix() -> None:
     second.feed(b)
     with torch.inference_mode():
         expected = packed(input_ids=a[None]).logits[0, -1]
-    torch.testing.assert_close(first.feed(a[3:]), expected, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(first.feed(a[3:]), expected, rtol=0, atol=ROUNDING)
 
 
 def test_engine_says_what_it_is() -> None:
@@ -80,9 +81,9 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match="text of 65 tokens was asked for; the context holds 1 to 64"):
         engine.session(65)
     session = engine.session(4)
-    session.feed(random_ids(3))
+    session.feed([1, 2, 3])
     with pytest.raises(InputError, match=r"shape \(2,\) at position 3 of 4"):
-        session.feed(random_ids(2))
+        session.feed([1, 2])
     with pytest.raises(InputError, match="context of 65 tokens was asked for; the model's positions go up to 64"):
         TransformersEngine(random_model("llama"), context=65)
     with pytest.raises(InputError, match="a Linear is no causal language model"):

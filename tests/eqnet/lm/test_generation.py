@@ -40,7 +40,7 @@ def test_goes_on_with_a_session() -> None:
     engine, ids = TransformersEngine(random_model("llama")), random_ids(9).tolist()
     expected = list(generate(engine, ids, most=6))
     session = engine.session(30)
-    session.feed(torch.tensor(ids[:4]))
+    session.feed(ids[:4])
     assert list(generate(engine, ids, most=6, session=session)) == expected
     assert session.position == 9 + 5, "the last token is not fed"
 

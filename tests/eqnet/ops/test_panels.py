@@ -8,7 +8,8 @@ import torch
 from eqnet.errors import InputError
 from eqnet.formats import Format
 from eqnet.ops import Panels
-from eqnet.ops.panels import dequantize_reference, lines, room
+from eqnet.ops.panels import dequantize_reference, room
+from eqnet.packed.panels import lines
 from eqnet.packed.planes import pack
 from eqnet.packed.tensor import PackedTensor
 from tests.eqnet.ops.weights import FORMATS, SCALES, SHAPES, made
@@ -27,7 +28,7 @@ def test_they_hold_the_weight_bit_for_bit(fmt: Format) -> None:
 def test_they_fill_the_memory_that_is_given_and_no_more(fmt: Format) -> None:
     weight = made(fmt, 37, 45, torch.float16)
     size = room(weight)
-    memory = lines(size + 64).fill_(0xA5)
+    memory = torch.from_numpy(lines(size + 64)).fill_(0xA5)
     panels = Panels.of(weight, memory[:size])
     assert panels.codes.data_ptr() == memory.data_ptr()
     assert panels.nbytes <= size < panels.nbytes + 3 * 64

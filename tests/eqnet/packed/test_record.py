@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from eqnet import Format, InputError
 from eqnet.packed.record import LayerRecord, Record
 
-LAYER = LayerRecord("Conv2d", Format.parse("uint3:group16"), Format.parse("uint8:tensor"), (4, 2, 3, 3), torch.bfloat16)
+LAYER = LayerRecord("Conv2d", Format.parse("uint3:group16"), Format.parse("uint8:tensor"), (4, 2, 3, 3), "bfloat16")
 RECORD = Record(
-    {"conv": LAYER, "fc": LayerRecord("Linear", Format.parse("int4:channel"), None, (3, 5), torch.float32)},
+    {"conv": LAYER, "fc": LayerRecord("Linear", Format.parse("int4:channel"), None, (3, 5), "float32")},
     folded={"norm": "conv"},
     affine=("last",),
-    remade={"rotary.frequencies": torch.float32},
+    remade={"rotary.frequencies": "float32"},
     metadata={"accuracy": 0.5},
 )
 

@@ -70,7 +70,7 @@ def branches(kinds: list[str]) -> tuple[PackedModel, Tensor]:
         packed = packed_layer(layer, name, packed_tensor(weight, rows, cols, i), seen)
         modules.append(packed)
         shapes.append(x.shape[1:])
-        records[name] = LayerRecord(packed.kind.__name__, weight, fmt, tuple(packed.shape), torch.float32)
+        records[name] = LayerRecord(packed.kind.__name__, weight, fmt, tuple(packed.shape), "float32")
     x = torch.randn(3, sum(map(torch.Size.numel, shapes)), generator=torch.Generator().manual_seed(0))
     return PackedModel(Branches(modules, shapes), Record(records)), x
 

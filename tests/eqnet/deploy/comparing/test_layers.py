@@ -13,8 +13,8 @@ from eqnet.deploy.comparing.layers import LayerFigures, LayerSums, layer_record
 from eqnet.formats import Format
 from eqnet.packed.record import LayerRecord, Record
 
-CONV = LayerRecord("Conv2d", Format.parse("int4:channel"), None, (6, 3, 3, 3), torch.float32)
-LINEAR = LayerRecord("Linear", Format.parse("int4:channel"), None, (6, 9), torch.float32)
+CONV = LayerRecord("Conv2d", Format.parse("int4:channel"), None, (6, 3, 3, 3), "float32")
+LINEAR = LayerRecord("Linear", Format.parse("int4:channel"), None, (6, 9), "float32")
 
 
 def _compared(a: Tensor, b: Tensor, record: LayerRecord | None, approximate: bool = False) -> LayerFigures:

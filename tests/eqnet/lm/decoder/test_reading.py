@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from eqnet.lm.decoder import Decoder, UnknownBlockError
-from eqnet.lm.decoder.reading import blocks_of
+from eqnet.lm.decoder import UnknownBlockError
+from eqnet.lm.decoder.model import decoder_of
 from eqnet.lm.engine import TransformersEngine, engine_of
 from tests.eqnet.lm.decoder.packed import KNOWN, packed
 from tests.eqnet.lm.models import CONFIGS, random_ids
@@ -18,18 +18,20 @@ from tests.eqnet.lm.models import CONFIGS, random_ids
 
 def test_blocks_are_read() -> None:
     made = packed(KNOWN["gemma2 with a window"]())
-    blocks = blocks_of(made.model)
+    blocks = decoder_of(made).blocks
     assert (blocks.heads, blocks.kv_heads, blocks.head_dim, blocks.hidden, blocks.intermediate) == (4, 2, 16, 64, 96)
     assert (blocks.softcap, blocks.logit_softcap, blocks.scale, blocks.activation) == (2.0, 1.0, 0.25, 1)
     assert [block.window for block in blocks.blocks] == [8, 0]
     norm = made.model.model.layers[0].input_layernorm.weight
-    assert torch.equal(blocks.blocks[0].attention_norm, norm + 1)
+    assert torch.equal(torch.from_numpy(blocks.blocks[0].attention_norm), norm + 1)
 
 
 def test_halves_of_one_layer_are_gate_and_up() -> None:
     made = packed(KNOWN["glm"]())
-    block = blocks_of(made.model).blocks[1]
-    assert block.gate.layer is block.up.layer is made.layers["model.layers.1.mlp.gate_up_proj"]
+    block = decoder_of(made).blocks.blocks[1]
+    layer = made.layers["model.layers.1.mlp.gate_up_proj"]
+    assert block.gate.layer is block.up.layer
+    assert (block.gate.layer.rows, block.gate.layer.cols) == (layer.rows, layer.cols) == (192, 64)
     assert (block.gate.start, block.gate.stop, block.up.start, block.up.stop) == (0, 96, 96, 192)
 
 
@@ -82,20 +84,20 @@ def test_what_is_not_known_is_refused(change: Callable[[Any], None], message: st
     made = packed(KNOWN["llama"]())
     change(made.model)
     with pytest.raises(UnknownBlockError, match=message):
-        Decoder(made)
+        decoder_of(made)
 
 
 def test_halves_that_share_a_panel_are_refused() -> None:
     config = CONFIGS["glm"]()
     config.intermediate_size = 80
     with pytest.raises(UnknownBlockError, match="halves of 80 channels, no multiple of 32"):
-        Decoder(packed(config))
+        decoder_of(packed(config))
 
 
 def test_other_families_run_on_transformers() -> None:
     made = packed(CONFIGS["gpt2"]())
     with pytest.raises(UnknownBlockError, match="GPT2LMHeadModel is none of LlamaForCausalLM, "):
-        Decoder(made)
+        decoder_of(made)
     engine = engine_of(made)
     assert isinstance(engine, TransformersEngine)
-    assert engine.session(8).feed(random_ids(8)).shape == (96,)
+    assert engine.session(8).feed(random_ids(8).numpy()).shape == (96,)

@@ -17,6 +17,7 @@ from eqnet.lm.parallel import plan
 from eqnet.lm.parallel.group import Group, joined
 from eqnet.lm.parallel.opening import open_part
 from eqnet.lm.parallel.styles import PartLinear
+from eqnet.packed.model import PackedModel
 from tests.eqnet.lm.models import random_ids
 
 TOKENS = 16
@@ -25,13 +26,13 @@ TOKENS = 16
 def answers(folder: Path, group: Group) -> dict[str, Any]:
     """Logits, tokens and bytes of one model."""
     opened = open_part(folder, group)
-    assert opened.packed is not None
+    assert isinstance(opened.model, PackedModel)
     ids = random_ids(12)
     logits = opened.engine.session(12).feed_all(ids)
     return {
         "logits": logits.tolist(),
         "tokens": list(generate(opened.engine, ids, most=TOKENS)),
-        "bytes": [layer.part_bytes for layer in opened.packed.layers.values() if isinstance(layer, PartLinear)],
+        "bytes": [layer.part_bytes for layer in opened.model.layers.values() if isinstance(layer, PartLinear)],
         "said": str(opened.engine),
     }
 

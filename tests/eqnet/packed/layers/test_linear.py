@@ -16,7 +16,7 @@ import eqnet
 from eqnet import Format, InputError, PackedModel
 from eqnet.packed import mapping
 from eqnet.packed.layers import InputRange, PackedLinear
-from eqnet.packed.record import LayerRecord, Record
+from eqnet.packed.record import LayerRecord, Record, type_name
 from tests.eqnet.ops.weights import made
 
 ROWS, COLS = 40, 96
@@ -51,7 +51,7 @@ def x(generator: torch.Generator) -> Tensor:
 
 def wrapped(packed: PackedLinear) -> PackedModel:
     fmt = packed.input_format
-    record = LayerRecord("Linear", packed.weight_format, fmt, tuple(packed.shape), packed.dtype)
+    record = LayerRecord("Linear", packed.weight_format, fmt, tuple(packed.shape), type_name(packed.dtype))
     return PackedModel(nn.Sequential(packed), Record({"0": record}))
 
 
