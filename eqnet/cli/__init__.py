@@ -8,43 +8,17 @@ import sys
 import click
 
 from eqnet.cli import environment  # isort: skip  # noqa: F401 (before anything loads OpenMP)
-from eqnet.cli.bench import bench
-from eqnet.cli.compare import compare_command
-from eqnet.cli.eval import evaluate
-from eqnet.cli.export import export
-from eqnet.cli.generate import generate
-from eqnet.cli.importing import import_command
-from eqnet.cli.inspect import inspect
-from eqnet.cli.run import run
-from eqnet.cli.search import search
-from eqnet.cli.targets import targets
-from eqnet.cli.train import train
+from eqnet.cli.verbs import Verbs
 from eqnet.errors import EqnetError
 
 INTERRUPTED = 130
 """The exit status of a command ended by Ctrl-C, 128 + SIGINT."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="eqnet")
 def cli() -> None:
     """Elastic quantization: one trained PyTorch model in, every quantized model its users need out."""
-
-
-for command in (
-    train,
-    search,
-    evaluate,
-    inspect,
-    export,
-    import_command,
-    run,
-    generate,
-    compare_command,
-    bench,
-    targets,
-):
-    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from eqnet.deploy.opening import CACHE
-from eqnet.ops.linear import COMPUTE
+from eqnet.native import COMPUTE
 
 _TASK = click.option(
     "--task",

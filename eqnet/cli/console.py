@@ -7,14 +7,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Report = Callable[[str, int, int], None]
 """Told (stage, done, total) as work goes on."""
@@ -32,6 +30,10 @@ def print_json(data: Any) -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Writes a table to standard output; every column but the first is aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=Text(title), title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left", overflow="fold")
@@ -46,6 +48,16 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
 
     Nothing at all if quiet.
     """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     bars = Progress(
         TextColumn("{task.description:<30}"),
         BarColumn(),
@@ -69,6 +81,8 @@ def progress(*, quiet: bool = False) -> Iterator[Report]:
 @contextmanager
 def _logging_to(console: Console) -> Iterator[None]:
     """What the library logs (the training of a built-in task's network) is printed above the bars."""
+    from rich.logging import RichHandler
+
     logger = logging.getLogger("eqnet")
     handler = RichHandler(console=console, show_time=False, show_path=False)
     before = logger.level

@@ -12,7 +12,7 @@ import click
 from eqnet.cli.console import print_json
 from eqnet.cli.speaker import Speaker, speaking
 from eqnet.errors import EqnetError, InputError
-from eqnet.ops.linear import COMPUTE
+from eqnet.native import COMPUTE
 
 if TYPE_CHECKING:
     from eqnet.lm.answering import Answer, Asked
@@ -48,7 +48,7 @@ _INTERRUPTED = 130
     show_default=True,
     help="How packed layers multiply; int8 is faster and less exact.",
 )
-@click.option("--threads", type=click.IntRange(1, 1 << 10), help="Threads to use.  [default: PyTorch's own]")
+@click.option("--threads", type=click.IntRange(1, 1 << 10), help="Threads to use.  [default: as many as PyTorch]")
 @click.option("--verbose", is_flag=True, help="Say on standard error what runs, and how fast.")
 @click.option("--json", "as_json", is_flag=True, help="Print answer and figures as JSON, once it is complete.")
 def generate(

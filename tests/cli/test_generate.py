@@ -64,6 +64,28 @@ def test_a_seed_draws_the_same_again(eqnet: Command, folder: Path) -> None:
     assert 0 < found["first_token_seconds"] < found["seconds"]
 
 
+_IMPORTED = """
+import sys
+from eqnet.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(*sorted({"torch", "transformers"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("once",), ("once", "--temperature", "0.9", "--json"), ("1 2", "--ids", "--compute", "int8"), ("--chat",)],
+    ids=" ".join,
+)
+def test_neither_pytorch_nor_transformers_is_imported(folder: Path, arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-c", _IMPORTED, "generate", str(folder), *arguments, *COMMON]
+    ran = subprocess.run(command, input="Hi\n", capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "\n")
+    assert ran.stdout.strip()
+
+
 def test_ids_go_in_and_come_out(eqnet: Command, folder: Path) -> None:
     ended = eqnet("generate", folder, "1, 2 3", "--ids", *COMMON)
     opened = open_model(folder)
