@@ -6,6 +6,7 @@
 //   SHARED(T, name, count);               an array in shared memory, aligned to 16 bytes
 //   DYNAMIC_SHARED(T, name);              the shared memory that the launch gives; the same bytes wherever it stands
 //   UNROLL                                before a loop that is to be unrolled
+//   ROLLED                                before one that is not
 //
 // and in the namespace eqnet::cuda:
 //

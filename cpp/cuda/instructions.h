@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
 #define DYNAMIC_SHARED(type, name)                               \
   extern __shared__ __align__(128) unsigned char dynamic_shared[]; \

@@ -16,6 +16,7 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
 #define UNROLL
+#define ROLLED
 
 // An array in shared memory, one for each place that declares one.
 #define SHARED(type, name, count)  \
