@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: search test sanitize test-neon fuzz lint clean
+.PHONY: search test sanitize test-neon test-cuda fuzz lint clean
 
 search: $(INSTALLED)
 	$(BIN)/eqnet search --budget 4bit
@@ -39,6 +39,10 @@ test-neon:
 	cmake --build $(CXX_TESTS)/neon -j 2
 	cd $(CXX_TESTS)/neon && ctest --output-on-failure
 
+# The kernels for GPUs on the GPU that is there.
+test-cuda: $(INSTALLED)
+	$(BIN)/python benchmarks/cuda_gpu.py --check
+
 # Damages artifacts and packed tensors; what it finds, it says how to see again.
 FUZZ_SECONDS ?= 600
 fuzz: $(INSTALLED)
@@ -47,6 +51,10 @@ fuzz: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Where nvcc is, kernels are compiled for the GPUs that are there, or for one: all would take minutes.
+CUDA_ARCHITECTURES ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | \
+	sed -n 's/^\([0-9]*\)[.]\([0-9]\)$$/\1\2-real/p' | sort -u | paste -sd ';'),80-real)
 
 # Torch comes first and by its exact version: a range makes pip take a build with gigabytes of CUDA libraries.
 $(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(shell find cpp -type f)
@@ -59,7 +67,8 @@ $(INSTALLED): pyproject.toml constraints.txt CMakeLists.txt $(shell find cpp -ty
 		{ echo "Python's headers are missing; on Debian: apt-get install python3-dev" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	CMAKE_ARGS="$$CMAKE_ARGS -DEQNET_CUDA_ARCHITECTURES='$(CUDA_ARCHITECTURES)'" \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:

@@ -1,0 +1,3 @@
+#include "gemv.h"
+
+template void eqnet::cuda::gemv(const Product<half>&, int, const Device&, Stream);
