@@ -68,6 +68,7 @@ def genetic_search(
     mutation_rate: float = 0.1,
     seeds: Sequence[Genes] = (),
     patience: int | None = None,
+    tolerance: float = 0.0,
     top: int = 16,
 ) -> Evolution:
     """Searches for the genes of least predicted loss that keep to every limit.
@@ -87,7 +88,8 @@ def genetic_search(
         mutation_share: share of the children that mutation makes.
         mutation_rate: probability that mutation redraws a gene.
         seeds: genes [sets] of the first population; repaired if they break a limit.
-        patience: stop after so many generations without a better one; never if None.
+        patience: stop after so many generations that together gained no more than ``tolerance``; never if None.
+        tolerance: in the unit of the loss.
         top: how many of the best distinct genes to return.
 
     Raises:
@@ -114,15 +116,18 @@ def genetic_search(
 
     people = archive.evaluate(_first(variation, population, seeds))
     record(0, people)
-    stale = 0
+    stale, reached = 0, best[0].fitness.values[0]
     for generation in range(1, generations + 1):
         chosen = toolbox.select(people)
         children = _children(toolbox, archive, np.array(chosen), population, mutation_share)
-        before = best[0]
         evaluated = archive.evaluate(children)
         record(generation, evaluated)
         people = chosen + evaluated
-        stale = 0 if best[0] is not before else stale + 1
+        value = best[0].fitness.values[0]
+        if value < reached - tolerance:
+            stale, reached = 0, value
+        else:
+            stale += 1
         if patience is not None and stale >= patience:
             break
     values = np.array([individual.fitness.values[0] for individual in best])

@@ -227,7 +227,7 @@ class CQAP:
         base = np.log(self.additive.predict(genes))
         hidden = self._first_bias + ((base - self._center) / self._spread)[:, None] * self._base_row
         for i, table in enumerate(self._first):
-            hidden = hidden + table[genes[:, i]]
+            hidden += table[genes[:, i]]
         hidden = np.maximum(hidden, 0).reshape(len(genes), self.members, self.hidden)
         for weight, bias in self._rest[:-1]:
             hidden = np.maximum(np.einsum("nmh,mhk->nmk", hidden, weight, optimize=True) + bias, 0)

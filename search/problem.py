@@ -23,6 +23,10 @@ from eqnet.target import Target
 Genes = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
+PATIENCE, TOLERANCE = 50, 1e-3
+"""A genetic search ends when so many generations gained no more than this in the logarithm of the divergence: a
+thousandth, which is far below the error of any prediction."""
+
 
 class Predicts(Protocol):
     """A predictor of the logarithm of the divergence, over genes of the supernet's whole space."""
@@ -164,7 +168,14 @@ class Problem:
     def search(self, predictor: Predicts, rng: np.random.Generator, seeds: Sequence[Genes], top: int) -> Evolution:
         """The genetic search for the subnets that the predictor likes best, from ``seeds`` (this problem's genes)."""
         return genetic_search(
-            self.space.sizes, self._predict(predictor), *self._bounds(), rng, seeds=seeds, top=top, patience=50
+            self.space.sizes,
+            self._predict(predictor),
+            *self._bounds(),
+            rng,
+            seeds=seeds,
+            top=top,
+            patience=PATIENCE,
+            tolerance=TOLERANCE,
         )
 
     def front(self, predictor: Predicts, rng: np.random.Generator) -> list[tuple[Genes, float, int]]:

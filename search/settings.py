@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from eqnet.errors import InputError
@@ -17,6 +18,8 @@ class Settings:
         validation: samples of a task's validation data that each measurement uses.
         rounds: of searching and measuring, at the most.
         verified: subnets measured in each round.
+        doubt: networks of one format throughout are measured as well, but for those whose prediction is worse than that
+            of the best proposal by more than so many times the predictor's root mean squared error.
         finalists: subnets compared on the whole validation data at the end.
         pareto: points of the Pareto front that are measured; 0 leaves them predicted.
         uniform: whether the networks with one width throughout are measured as well, on all validation and test data,
@@ -29,6 +32,7 @@ class Settings:
     validation: int = 512
     rounds: int = 4
     verified: int = 8
+    doubt: float = math.inf
     finalists: int = 4
     pareto: int = 0
     uniform: bool = True

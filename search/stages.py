@@ -49,8 +49,6 @@ class Search:
         report: told (stage, done, total).
     """
 
-    """One search; the methods are its stages, in order."""
-
     def __init__(
         self, subject: Subject, problem: Problem, settings: Settings, store: Store, clock: Clock | None, report: Report
     ) -> None:
@@ -143,7 +141,7 @@ class Search:
             before = self._best()
             proposals = self._propose(found, rng, before)
             if number == 0:
-                uniform = self._uniform(found)
+                uniform = self._uniform(found, float(found.predictor.predict(proposals).min()))
                 self.uniform = [_key(row) for row in uniform]
                 proposals = np.concatenate([uniform, proposals])
             self._measure(proposals, f"Measuring proposals {number + 1}")
@@ -171,16 +169,19 @@ class Search:
         found.optima.append(float(found.predictor.predict(problem.to_space(optimum[None]))[0]))
         return problem.to_space(np.stack([optimum, *evolution.top]))
 
-    def _uniform(self, found: Found) -> Genes:
+    def _uniform(self, found: Found, best: float) -> Genes:
         """The networks of one format throughout that the predictor likes best within the budgets [N, sets].
 
-        They are what a user would try by hand, and must not turn out better than what is found.
+        They are what a user would try by hand, and must not turn out better than what is found. Those that no doubt
+        are worse than the best proposal, whose prediction is given, are left out.
         """
         space = self.given.space
         alike = [space.genes(space.nearest(c)) for c in dict.fromkeys(c for tied in space.sets for c in tied.choices)]
         genes = self.given.to_space(np.unique(alike, axis=0))
         genes = genes[[self.given.meets(row) for row in genes]]
-        return genes[np.argsort(found.predictor.predict(genes), kind="stable")[: self.settings.verified // 2]]
+        values = found.predictor.predict(genes)
+        order = np.argsort(values, kind="stable")[: max(1, self.settings.verified // 2)]
+        return genes[order[values[order] <= best + self.settings.doubt * found.agreement.rmse]]
 
     def _finalists(self, found: Found) -> list[Key]:
         """The best few, and the best uniform network, compared on the whole validation data, best first."""

@@ -73,6 +73,14 @@ def test_no_uniform_network_beats_it_within_the_budget(supernet: Supernet, task:
         assert result.quality.measured <= best
 
 
+def test_uniform_networks_that_are_worse_beyond_doubt_are_not_measured(supernet: Supernet, task: Task) -> None:
+    def measured(doubt: float) -> int:
+        settings = replace(QUICK, doubt=doubt)
+        return search(supernet, task, [Budget.parse("3bit")], settings).result.predictor.measured
+
+    assert measured(-np.inf) < measured(np.inf)
+
+
 def spent(result: SearchResult) -> dict[str, Fraction]:
     """Each metric as an exact fraction, from the formats and the sizes of the four layers."""
     weights = [layer.weights for layer in result.layers]

@@ -81,6 +81,19 @@ def test_patience_stops_a_search_that_is_done() -> None:
     assert len(evolution.history) < 200
 
 
+def test_gains_within_the_tolerance_count_as_none() -> None:
+    def length(tolerance: float) -> int:
+        rng = np.random.default_rng(1)
+        return len(
+            genetic_search(
+                SIZES, rugged, [], [], rng, population=10, generations=500, patience=20, tolerance=tolerance
+            ).history
+        )
+
+    assert length(np.inf) == 21, "nothing is gain enough"
+    assert length(np.inf) < length(0.5) < length(0.0)
+
+
 def test_same_generator_same_result_and_global_ones_stay() -> None:
     costs, limits = prices(3, 1)
     states = random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr,index]
