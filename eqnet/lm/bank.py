@@ -26,6 +26,9 @@ from eqnet.packed.tensor import PackedTensor
 
 Report = Callable[[str, int, int], None]
 
+_DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError)
+"""What reading a damaged file raises."""
+
 _DRAWN_ROWS = 1024
 """Rows of a layer on which the divergence of codes is estimated where it has more."""
 
@@ -115,7 +118,8 @@ class Bank:
         """``entry(layers, fmt).nats``, without reading the codes again."""
         key = layers.name, fmt
         if key not in self._nats:
-            self._nats[key] = self.entry(layers, fmt).nats
+            kept = self._folder is not None and self._has(layers.name, fmt)
+            self._nats[key] = self._read_nats(layers.name, fmt) if kept else self.entry(layers, fmt).nats
         return self._nats[key]
 
     def _make(self, layers: Shared, formats: Sequence[Format]) -> None:
@@ -152,13 +156,25 @@ class Bank:
                 parts = {part: file.get_tensor(part) for part in file.keys()}  # noqa: SIM118 (not a dict)
             rows, cols, nats = int(metadata["rows"]), int(metadata["cols"]), float(metadata["nats"])
             weight = PackedTensor(fmt, rows, cols, parts["codes"], parts["scale"], parts.get("zero_point"))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as e:
-            raise RunError(f"{path}: cannot be read as codes ({e}); remove it, or start over with --fresh") from e
+        except _DAMAGES as e:
+            raise _damaged(path, e) from e
         return Entry(weight, nats)
+
+    def _read_nats(self, name: str, fmt: Format) -> float:
+        path = self._path(name, fmt)
+        try:
+            with safe_open(path, framework="pt") as file:
+                return float(file.metadata()["nats"])
+        except _DAMAGES as e:
+            raise _damaged(path, e) from e
 
     def _path(self, name: str, fmt: Format) -> Path:
         assert self._folder is not None
         return self._folder / name / f"{str(fmt).replace(':', '-')}.safetensors"
+
+
+def _damaged(path: Path, reason: Exception) -> RunError:
+    return RunError(f"{path}: cannot be read as codes ({reason}); remove it, or start over with --fresh")
 
 
 def expected(sensitivity: Sensitivity, path: str, error: Tensor, rows: int, seed: int) -> float:

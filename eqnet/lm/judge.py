@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -22,14 +24,16 @@ class Workbench:
     """One model in memory, whose weights are those of any subnet, or the ones that it was given.
 
     Args:
-        model: of transformers, with weights; it is changed.
+        load: gives a model of transformers, with weights; it is changed.
         weights: every weight that has formats.
         bank: has the codes.
         original: gives the weight of a layer in floating point, float32 [rows, cols].
     """
 
-    def __init__(self, model: Any, weights: Sequence[Shared], bank: Bank, original: Callable[[str], Tensor]) -> None:
-        self._model, self._weights, self._bank, self._original = model, weights, bank, original
+    def __init__(
+        self, load: Callable[[], Any], weights: Sequence[Shared], bank: Bank, original: Callable[[str], Tensor]
+    ) -> None:
+        self._load, self._weights, self._bank, self._original = load, weights, bank, original
         self._holds: dict[str, Format | None] = {layers.name: None for layers in weights}
 
     def hold(self, subnet: Mapping[str, LayerFormat] | None) -> None:
@@ -41,6 +45,10 @@ class Workbench:
             exact = self._original(layers.name) if fmt is None else self._bank.entry(layers, fmt).weight.dequantize()
             self._model.get_submodule(layers.name).weight.data.copy_(exact)
             self._holds[layers.name] = fmt
+
+    @cached_property
+    def _model(self) -> Any:
+        return self._load()
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
@@ -55,48 +63,97 @@ class LanguageJudge:
     Args:
         bench: has the model.
         windows: int64 [N, T].
+        compared: whether divergences are measured, which takes the model in floating point to run once; else they are
+            infinite.
     """
 
-    def __init__(self, bench: Workbench, windows: Tensor) -> None:
-        self._bench, self._windows = bench, windows
+    def __init__(self, bench: Workbench, windows: Tensor, *, compared: bool = True) -> None:
+        self._bench, self._windows, self._compares = bench, windows, compared
+        self._ahead: tuple[Future[list[Tensor]], int] | None = None
+        self._stopped = False
 
-    def measure(self, subnet: Mapping[str, LayerFormat] | None, first: int | None = None) -> Measurement:
+    def begin(self) -> None:
+        """Runs the model in floating point on another thread; nobody else may use the bench before ``measure``."""
+        if self._ahead is None and "_reference" not in self.__dict__:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(max(1, threads - 1))  # one is left to whoever called
+            pool = ThreadPoolExecutor(1)
+            self._ahead = pool.submit(self._distributions), threads
+            pool.shutdown(wait=False)
+
+    def stop(self) -> None:
+        """Ends what ``begin`` began, if nobody measured anything."""
+        if self._ahead is not None:
+            self._stopped = True
+            future, threads = self._ahead
+            self._ahead = None
+            future.exception()  # waits; who measures nothing need not hear of it
+            torch.set_num_threads(threads)
+
+    def measure(self, subnet: Mapping[str, LayerFormat] | None, part: slice = slice(None)) -> Measurement:
         """Divergence, loss (the logarithm of the perplexity) and share of next tokens that are the likeliest one.
 
         Args:
             subnet: the model in floating point if None.
-            first: windows to measure on; all if None.
+            part: windows to measure on.
 
         Raises:
             ModelError: the logits hold inf or NaN.
         """
-        windows, reference = self._windows[:first], self._reference[:first]
+        windows = self._windows[part]
+        reference = self._reference[part] if self._compares else [None] * len(windows)
         self._bench.hold(subnet)
         totals = torch.zeros(3, dtype=torch.float64)
         for ids, expected in zip(windows, reference, strict=True):
-            totals += _compared(self._bench.logits(ids), expected, ids)
+            totals += _sums(self._bench.logits(ids), expected, ids)
         places = windows.numel()
         predicted = places - len(windows)  # nothing tells what comes after the last token of a window
         divergence, loss, right = (totals / torch.tensor([places, predicted, predicted])).tolist()
-        if not abs(divergence) + abs(loss) < float("inf"):
+        if not abs(divergence) + abs(loss) < math.inf:
             raise ModelError("a subnet's logits hold inf or NaN; check the model's weights")
-        return Measurement(divergence=max(divergence, 0.0), loss=loss, accuracy=right)
+        return Measurement(max(divergence, 0.0) if self._compares else math.inf, loss, right)
 
     @cached_property
     def _reference(self) -> list[Tensor]:
+        if self._ahead is None:
+            return self._distributions()
+        future, threads = self._ahead
+        self._ahead = None
+        try:
+            return future.result()
+        finally:
+            torch.set_num_threads(threads)
+
+    def _distributions(self) -> list[Tensor]:
         """Logarithms of the probabilities that the model in floating point gives, [T, vocabulary] of each window."""
         self._bench.hold(None)
-        return [self._bench.logits(ids).log_softmax(1) for ids in self._windows]
+        found: list[Tensor] = []
+        for ids in self._windows:
+            if self._stopped:
+                break
+            found.append(self._bench.logits(ids).log_softmax(1))
+        return found
 
 
-def _compared(logits: Tensor, reference: Tensor, ids: Tensor) -> Tensor:
-    """Sums over the places of one window: divergences, losses, next tokens found; float64 [3]."""
+def joined(parts: Sequence[tuple[Measurement, int]]) -> Measurement:
+    """What was measured on several parts of a text together, of so many windows each."""
+    total = sum(windows for _, windows in parts)
+
+    def mean(name: str) -> float:
+        return math.fsum(windows * getattr(found, name) for found, windows in parts) / total
+
+    return Measurement(mean("divergence"), mean("loss"), mean("accuracy"))
+
+
+def _sums(logits: Tensor, reference: Tensor | None, ids: Tensor) -> Tensor:
+    """Over the places of one window: divergences (0 without reference), losses, next tokens found; float64 [3]."""
     total = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(ids), ROWS):
-        found, expected = (part[start : start + ROWS] for part in (logits, reference))
-        found = found.log_softmax(1)
+        found = logits[start : start + ROWS].log_softmax(1)
         following = ids[start + 1 : start + ROWS + 1]
-        total[0] += (expected.exp() * (expected - found)).sum(1).double().sum()
+        if reference is not None:
+            expected = reference[start : start + ROWS]
+            total[0] += (expected.exp() * (expected - found)).sum(1).double().sum()
         predicted = found[: len(following)]
         total[1] -= predicted.gather(1, following[:, None]).double().sum()
         total[2] += (predicted.argmax(1) == following).sum()

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -171,11 +170,12 @@ class LanguageRun:
                 self.space,
                 self._shared,
                 self._bank,
-                Workbench(self._model, self._weights, self._bank, self._weight),
+                Workbench(self.source.load, self._weights, self._bank, self._weight),
                 self.held_out,
                 final,
                 self._report,
             )
+            stack.callback(subject.close)
             store = self.folder / "measurements.sqlite"
             return search_subject(subject, budgets, settings, store=store, target=target, report=self._report)
 
@@ -204,12 +204,11 @@ class LanguageRun:
             packed.record = replace(packed.record, metadata=recipe.to_json())
             return packed
         check_subnet(self.source, subnet)
-        shared = shared_weights(self.source.skeleton(), self.space)
         weights: dict[str, PackedTensor] = {}
         for done, tied in enumerate(self.space.sets):
             if self._report is not None:
                 self._report("Packing", done, len(self.space.sets))
-            for layers in shared[tied.name]:
+            for layers in self._shared[tied.name]:
                 weight = self._bank.entry(layers, subnet[layers.name].weight).weight
                 weights |= dict.fromkeys(layers.paths, weight)
         if self._report is not None:
@@ -236,12 +235,8 @@ class LanguageRun:
         return {part: perplexity(packed, ids, report=self._report).value for part, ids in parts.items()}
 
     @cached_property
-    def _model(self) -> Any:
-        return self.source.load()
-
-    @cached_property
     def _shared(self) -> dict[str, tuple[Shared, ...]]:
-        return shared_weights(self._model, self.space)
+        return shared_weights(self.source.skeleton(), self.space)
 
     @property
     def _weights(self) -> list[Shared]:

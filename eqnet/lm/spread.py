@@ -44,6 +44,8 @@ def spread(space: ElasticSpace, nats: Sequence[Floats], count: int, rng: np.rand
     low, high = (
         costs.total("bytes", np.array([[int(pick(table)) for table in prices]]))[0] for pick in (np.argmin, np.argmax)
     )
+    # [sets, widest]; choices that a set lacks are never the best.
+    price, loss = _padded(prices), _padded(nats)
     weights = sum(layer.weights for layer in space.layers if layer.stored)
     high = min(high, max(low, space.float_bytes + HIGHEST * weights / 8))
     drawn: dict[tuple[int, ...], None] = {}
@@ -53,19 +55,28 @@ def spread(space: ElasticSpace, nats: Sequence[Floats], count: int, rng: np.rand
         # Strata, so that even a few subnets have every size.
         size = low + (high - low) * ((attempt + rng.random()) / count % 1.0)
         factors = np.exp(rng.normal(0.0, rng.uniform(0.2, 1.5), len(nats)))
-        drawn[_at(size, [f * table for f, table in zip(factors, nats, strict=True)], prices)] = None
+        drawn[_at(size, factors[:, None] * loss, price)] = None
     genes = np.array(list(drawn), dtype=np.int64)
     return genes[rng.permutation(len(genes))]  # those held out shall have every size, too
 
 
-def _at(size: float, losses: Sequence[Floats], prices: Sequence[Floats]) -> tuple[int, ...]:
-    """The genes of least loss of about ``size`` bytes, by bisection for the price of a byte."""
+def _at(size: float, loss: Floats, price: Floats) -> tuple[int, ...]:
+    """The genes of least loss of about ``size`` bytes, by bisection for the price of a byte; [sets, widest] each."""
     low, high = -60.0, 20.0
+    sets = np.arange(len(loss))
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        genes = [int(np.argmin(loss + np.exp(middle) * price)) for loss, price in zip(losses, prices, strict=True)]
-        if sum(float(price[gene]) for price, gene in zip(prices, genes, strict=True)) > size:
+        genes = np.argmin(loss + np.exp(middle) * price, axis=1)
+        if price[sets, genes].sum() > size:
             low = middle
         else:
             high = middle
-    return tuple(int(np.argmin(loss + np.exp(high) * price)) for loss, price in zip(losses, prices, strict=True))
+    return tuple(int(gene) for gene in np.argmin(loss + np.exp(high) * price, axis=1))
+
+
+def _padded(tables: Sequence[Floats]) -> Floats:
+    """One row a table, with infinity behind its end."""
+    rows = np.full((len(tables), max(map(len, tables))), np.inf)
+    for row, table in zip(rows, tables, strict=True):
+        row[: len(table)] = table
+    return rows
