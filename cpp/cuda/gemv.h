@@ -129,10 +129,12 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
   const long long first_tile = static_cast<long long>(row_tile) * weight.col_tiles + part.begin;
   const uint4* from = weight.codes + first_tile * (kBits * 32);
   Lines<kBits> lines[kTilesAhead];
-  const auto load_tile = [&](int stage, bool exists) {
+  const auto load_codes = [&](int stage) {
+    load_lines(lines[stage], from, lane);
+    from += kBits * 32;
+  };
+  const auto load_groups = [&](bool exists) {
     if (exists) {
-      load_lines(lines[stage], from, lane);
-      from += kBits * 32;
       ring.load_tile();
     } else {
       cp_async_commit();  // what is waited for is counted
@@ -140,8 +142,10 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
   };
   UNROLL
   for (int stage = 0; stage < kTilesAhead; ++stage) {
-    load_tile(stage, part.begin + stage < part.end);
+    if (part.begin + stage < part.end) load_codes(stage);
   }
+  UNROLL
+  for (int stage = 0; stage < kTilesAhead; ++stage) load_groups(part.begin + stage < part.end);
   if (threadIdx.x < kZeroBytes / kPieceBytes) {
     store(reinterpret_cast<uint4*>(memory) + threadIdx.x, make_uint4(0, 0, 0, 0));
   }
@@ -191,7 +195,9 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
         ring.wait_for_tile();
         add_tile(lines[stage], at);
         at += next_tile;
-        load_tile(stage, tile + stage + kTilesAhead < part.end);
+        const bool another = tile + stage + kTilesAhead < part.end;
+        if (another) load_codes(stage);
+        load_groups(another);
       }
     }
   }
