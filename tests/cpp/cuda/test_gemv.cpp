@@ -93,6 +93,23 @@ TEST(gemv_in_chunks_of_x) {
   }
 }
 
+// Codes without their zero points make sums many times larger than those with them, most of all where x has one sign.
+template <typename T>
+void keeps_small_sums() {
+  for (const int bits : {2, 8}) {
+    const cases::Weight weight({bits, 0, true}, 64, 4096);
+    std::vector<T> x = cases::draw<T>(4096, 2);
+    for (T& value : x) value.bits &= 0x7fff;
+    const auto made = run(weight, {64, 4096, 1}, x, {}, {8, 1, 0}, kA100, false);  // a warp has all columns
+    cases::expect_product("gemv", weight, x, 1, {}, made.y, kExact);
+  }
+}
+
+TEST(gemv_of_x_of_one_sign) {
+  keeps_small_sums<half>();
+  keeps_small_sums<__nv_bfloat16>();
+}
+
 TEST(gemv_activations) {
   const cases::Weight weight({4, 32, false}, 70, 64);
   const std::vector<half> x = cases::draw<half>(2 * 64, 2);
