@@ -8,7 +8,7 @@
 namespace eqnet::cuda {
 namespace {
 
-// Of rows, padded columns and tokens, which are ints to kernels; so are those that threads past the last one would have.
+// Of rows, padded columns and tokens, which are ints to kernels; so are the columns of threads past the last one.
 constexpr std::int64_t kMost = INT32_MAX - 2047;
 constexpr std::uintptr_t kAlignment = 16;
 constexpr int kFirstWithBfloat16 = 80;

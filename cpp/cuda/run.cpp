@@ -7,6 +7,15 @@
 #include "spread.h"
 
 namespace eqnet::cuda {
+
+// Compiled by themselves (dequantize.cpp).
+#define EQNET_DEQUANTIZE(type)                                              \
+  extern template void dequantize(const eqnet_cuda_weight&, type*, Stream); \
+  extern template void dequantize_glm(const void*, const void*, int, std::int64_t, std::int64_t, int, type*, Stream)
+EQNET_DEQUANTIZE(half);
+EQNET_DEQUANTIZE(__nv_bfloat16);
+EQNET_DEQUANTIZE(float);
+
 namespace {
 
 template <typename T>
