@@ -19,15 +19,19 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tests.fuzz import loader, models, unpackers
+from tests.fuzz import decoders, loader, models, unpackers
 
 FUZZERS: dict[str, Callable[[random.Random, Path], str]] = {
+    "decoders": decoders.case,
     "loader": loader.case,
     "models": models.case,
     "unpackers": unpackers.case,
 }
 SLOW = 10.0
 """Seconds after which a case ends the process: input of a few kilobytes must not hold a program up."""
+
+FIRST = 120.0
+"""The same of the first case, which also makes what is damaged."""
 
 
 def main() -> int:
@@ -52,7 +56,7 @@ def main() -> int:
                 log.seek(0)
                 log.write(f"--only {name} --seed {options.seed} --case {number}\n")
                 log.flush()
-                faulthandler.dump_traceback_later(SLOW, exit=True)
+                faulthandler.dump_traceback_later(FIRST if number == (options.case or 0) else SLOW, exit=True)
                 try:
                     draw = random.Random(f"{name} {options.seed} {number}")
                     outcomes[f"{name}: {FUZZERS[name](draw, Path(scratch, 'artifact'))}"] += 1

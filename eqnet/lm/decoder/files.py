@@ -28,6 +28,9 @@ from eqnet.packed.record import Record
 _BASE, _HEAD = "model", "lm_head"
 _TABLE = f"{_BASE}.embed_tokens"
 
+_WIDEST = 1 << 14
+"""Elements of a head, which bounds what is made before sizes are compared."""
+
 
 def open_decoder(
     artifact: Artifact, *, compute: str = "float", threads: int | None = None, context: int | None = None
@@ -73,11 +76,11 @@ class _Files:
         self._used: set[str] = set()
         self._layers: dict[str, _FileLayer] = {}
         self._check_plain(self._record)
-        count = self.entry("num_hidden_layers")
-        if type(count) is not int or count < 1:
-            raise UnknownBlockError(f"num_hidden_layers are {count!r}")
-        self.paths = Paths(tuple(f"{_BASE}.layers.{index}" for index in range(count)), f"{_BASE}.norm", _HEAD)
         self._children = _children([*artifact.specs, *self._tied])
+        count = len(self.children(f"{_BASE}.layers"))
+        if self.entry("num_hidden_layers") != count:
+            raise UnknownBlockError(f"num_hidden_layers are {self.entry('num_hidden_layers')!r}; there are {count}")
+        self.paths = Paths(tuple(f"{_BASE}.layers.{index}" for index in range(count)), f"{_BASE}.norm", _HEAD)
 
     def entry(self, name: str) -> Any:
         """See ``Parts``."""
@@ -185,7 +188,10 @@ class _Files:
 
     @property
     def _head_dim(self) -> int:
-        return int(self.entry("head_dim") or self.entry("hidden_size") // self.entry("num_attention_heads"))
+        found = int(self.entry("head_dim") or self.entry("hidden_size") // self.entry("num_attention_heads"))
+        if not 1 <= found <= _WIDEST:
+            raise UnknownBlockError(f"heads are {found} wide")
+        return found
 
     def _check_plain(self, record: Record) -> None:
         if record.folded or record.affine or set(record.remade.values()) - {"float32"}:

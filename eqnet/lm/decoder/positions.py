@@ -130,10 +130,13 @@ def frequencies(entries: Mapping[str, Any], head_dim: int, longest: int, *, part
         raise UnknownBlockError("positions turn a part of a head, which this family does not know")
     try:
         dim = int(head_dim * share)
-        exponents = np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)
-        periods = np.power(float(entries["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
-        made, scale = _KINDS[str(kind)](_Given(entries, periods, longest))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as e:
+        if not 0 < dim <= head_dim:
+            raise ValueError(f"{dim} elements of {head_dim} are turned")
+        with np.errstate(all="ignore"):
+            exponents = np.arange(0, dim, 2).astype(np.float32) / np.float32(dim)
+            periods = np.power(float(entries["rope_theta"]), exponents.astype(np.float64)).astype(np.float32)
+            made, scale = _KINDS[str(kind)](_Given(entries, periods, longest))
+    except (KeyError, TypeError, ValueError, ArithmeticError) as e:
         raise UnknownBlockError(f"positions of type '{kind}' are not described whole ({e!r})") from e
     if not bool(np.isfinite(made).all()):
         raise UnknownBlockError(f"positions of type '{kind}' have frequencies that are not finite")

@@ -155,8 +155,14 @@ class _Reading:
             up=up or self._linear(f"{mlp}.up_proj"),
             down=self._linear(f"{mlp}.down_proj"),
             rotation=list(self._rotations).index(kind) if self._is_turned(index) else -1,
-            window=int(parts.entry("sliding_window")) if kind == "sliding_attention" else 0,
+            window=self._window() if kind == "sliding_attention" else 0,
         )
+
+    def _window(self) -> int:
+        window = int(self._parts.entry("sliding_window"))
+        if not 0 < window < 1 << 62:
+            raise UnknownBlockError(f"sliding_window is {window}")
+        return window
 
     def _is_turned(self, index: int) -> bool:
         return not self._family.unturned or bool(self._parts.entry(self._family.unturned)[index])

@@ -107,6 +107,10 @@ def _tensor(config: dict[str, Any], tensors: dict[str, Any]) -> None:
     tensors["model.layers.0.self_attn.sinks"] = torch.ones(4)
 
 
+def _beside(config: dict[str, Any], tensors: dict[str, Any]) -> None:
+    tensors["model.scales.weight"] = torch.ones(4)
+
+
 def _layers(config: dict[str, Any], tensors: dict[str, Any]) -> None:
     config["num_hidden_layers"] = 1
 
@@ -149,7 +153,10 @@ def _remade(config: dict[str, Any], tensors: dict[str, Any]) -> None:
         (_entry(rms_norm_eps=None), "not as the family's is"),
         (_entry(vocab_size=97), "the head has 96 tokens of 64"),
         (_tensor, "other modules than those of its family: sinks"),
-        (_layers, r"'model\.layers\.1\..*' is no part of its family"),
+        (_beside, r"'model\.scales\.weight' is no part of its family"),
+        (_layers, "num_hidden_layers are 1; there are 2"),
+        (_entry(head_dim=1 << 40), "heads are 1099511627776 wide"),
+        (_entry(num_attention_heads=0, head_dim=None), "not as the family's is"),
         (_norm, "there is no 'model.norm.weight'"),
         (_bias, "has a bias in float32 of shape"),
         (_static, "no Linear with inputs in floating point"),

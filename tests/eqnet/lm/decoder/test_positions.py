@@ -66,7 +66,9 @@ def test_a_part_of_the_elements_is_turned_where_the_family_does_so() -> None:
         ({}, "positions are of type 'None'"),
         ({"rope_type": "linear", "rope_theta": 1e4}, r"not described whole \(KeyError\('factor'\)\)"),
         ({"rope_type": "default", "rope_theta": "much"}, "not described whole"),
-        ({"rope_type": "linear", "rope_theta": 1e4, "factor": float("nan")}, "not finite"),
+        ({"rope_type": "linear", "rope_theta": 1e4, "factor": 0.0}, "not finite"),
+        ({"rope_type": "default", "rope_theta": -1e4}, "not finite"),
+        ({"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0, "partial_rotary_factor": 1e9}, "of 64 are turned"),
     ],
     ids=str,
 )
