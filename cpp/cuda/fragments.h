@@ -112,18 +112,19 @@ __device__ __forceinline__ void unpack(const Lines<kBits>& lines, int step, int 
   for (int i = 0; i < 4; ++i) a[i] = unpacked<T, kBits>(lines, 16 * step + 4 * m + i, i % 2 == 0 ? low : high);
 }
 
-// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24, and
-// tensor cores take it as any other. A mask alone makes it. Codes may lie higher, and are then larger by a power of
-// two, where that saves shifts, as long as all of a channel do: those of the channels 16·m + 8·h + g lie at this bit.
-// Zero points are left to the one who adds up.
-constexpr float kRawUnit = 0x1p-24f;
-
+// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24. A mask
+// alone makes it. Tensor cores take it as any other (Fasi et al., Numerical behavior of NVIDIA tensor cores, 2021), but
+// may add it up as if it were as large as the least normal number, 2^-14, and lose what is less than 2^-24 of that. So
+// codes lie as high as shifts for two pairs at once allow, and are larger by a power of two, the same for all of a
+// channel: those of the channels 16·m + 8·h + g lie at this bit. Zero points are left to the one who adds up.
 template <int kBits>
 __host__ __device__ constexpr int raw_place(int m, int h) {
-  if (kBits <= 3) return 4 * (m % 2) + 2 * h;
-  if (kBits <= 6) return 4 * h;
+  if (kBits == 2) return 6 + 2 * h;
+  if (kBits == 3) return 1 + 4 * (m % 2) + 2 * h;
+  if (kBits <= 6) return 6 - kBits + 4 * h;
   return kBits == 7 ? 2 * h : 0;
 }
+constexpr float kRawUnit = 0x1p-24f;
 
 // One register of operand a for halves: the codes of a pair, times kRawUnit and 2^place.
 template <int kBits>

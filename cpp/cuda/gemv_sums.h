@@ -62,9 +62,8 @@ class GemvSums<half, kBits> {
  public:
   __device__ __forceinline__ void begin_group(uint2 /*zeros*/) {}
   __device__ __forceinline__ void add(const Lines<kBits>& lines, int step, const unsigned (&b)[2]) {
-    // Ones in units of the codes of even m.
-    constexpr unsigned kLow = 0x00010001u << raw_place<kBits>(0, 0), kHigh = 0x00010001u << raw_place<kBits>(0, 1);
-    const unsigned ones[4] = {kLow, kHigh, kLow, kHigh};
+    constexpr unsigned kOnes = 0x3c003c00u;
+    const unsigned ones[4] = {kOnes, kOnes, kOnes, kOnes};
     mma<half>(of_x_, ones, b);
     UNROLL
     for (int m = 0; m < 4; ++m) {
@@ -79,8 +78,8 @@ class GemvSums<half, kBits> {
     for (int m = 0; m < 4; ++m) {
       UNROLL
       for (int h = 0; h < 2; ++h) {
-        // The zero point as the last bits of a float, 2^23 if the codes of this m lie no higher than those of m = 0.
-        const unsigned magic = kMagicFloat + ((raw_place<kBits>(m, h) - raw_place<kBits>(0, h)) << 23);
+        // The zero point as the last bits of a float whose last place is that of the codes: 2^-24 for 2^-1.
+        const unsigned magic = 0x3f000000u + (raw_place<kBits>(m, h) << 23);
         const unsigned bits = __byte_perm(m < 2 ? zeros.x : zeros.y, magic, 0x7650u | (m % 2 * 2 + h));
         const float zero = __uint_as_float(bits) - __uint_as_float(magic);
         UNROLL
