@@ -90,7 +90,7 @@ __device__ __forceinline__ void read_lines(Lines<kBits>& lines, int step, const 
 template <typename T, int kBits, int kTokens>
 class GemmWarp {
   static constexpr int kWide = kTokens / 8;  // operands b of a step
-  static constexpr int kReadAt = kWide == 8 ? 3 : 0;
+  static constexpr int kReadAt = kWide == 8 ? 3 : kWide == 4 ? 0 : 2;
 
  public:
   __device__ __forceinline__ GemmWarp(const Product<T>& product, const GemmPlan& plan, unsigned char* slots)
@@ -233,6 +233,7 @@ class GemmWarp {
       if (plan_.grouped) {
         const int size = weight.scale_type == EQNET_FLOAT32 ? 4 : 2, chunks = groups * size * 4;
         const unsigned char* scales = static_cast<const unsigned char*>(weight.scales) + first * size;
+        ROLLED
         for (int i = lane; i < plan_.scale_bytes / 16; i += 32) {
           cp_async<16>(factors + (i - lane) * 16, scales + (i < chunks ? i * 16 : 0), i < chunks ? 16 : 0);
         }
@@ -246,16 +247,19 @@ class GemmWarp {
 
     // Activations: 8 lanes a token. Those of one token are moved by its number, so that the same columns of 8 tokens,
     // which ldmatrix reads, meet all banks. Warps along rows share them.
-    const int first_token = (unit.token_block * along.token_warps() + place_.tokens) * kTokens + lane / 8;
+    int four = place_.row, moved = lane % 8 ^ (lane / 8 + four % 2 * 4);
+    const int token = (unit.token_block * along.token_warps() + place_.tokens) * kTokens + 4 * four + lane / 8;
     const long long columns = static_cast<long long>(weight.col_tiles) * kTile;
-    const T* x = product_.x + (has_columns ? col_tile : 0) * kTile + lane % 8 * 8;
-    unsigned char* panel = slot + panel_ + lane / 8 * kRowBytes;
-    for (int four = place_.row; four < kTokens / 4; four += along.row_warps()) {
-      const int token = first_token + 4 * four;
-      const bool has_token = has_columns && token < product_.tokens;
-      const int moved = lane % 8 ^ (lane / 8 + four % 2 * 4);
-      cp_async<16>(panel + four * 4 * kRowBytes + moved * 16, x + (has_token ? token : 0) * columns,
-                   has_token ? 16 : 0);
+    const T* x = product_.x + token * columns + col_tile * kTile + lane % 8 * 8;
+    int left = has_columns ? product_.tokens - token : 0;
+    unsigned char* panel = slot + panel_ + (4 * four + lane / 8) * kRowBytes;
+    ROLLED
+    for (; four < kTokens / 4; four += along.row_warps()) {
+      cp_async<16>(panel + moved * 16, x, left > 0 ? 16 : 0);
+      left -= 4 * along.row_warps();
+      x += 4 * along.row_warps() * columns;
+      panel += 4 * along.row_warps() * kRowBytes;
+      if (along.row_log == 0) moved ^= 4;
     }
   }
 
@@ -322,33 +326,39 @@ class GemmWarp {
 };
 
 template <typename T, int kBits, int kTokens>
-__global__ void __launch_bounds__(kGemmThreads) gemm_kernel(const Product<T> product, const GemmPlan plan) {
+__global__ void __launch_bounds__(kGemmThreads, processor_warps(kTokens) * 32 / kGemmThreads)
+    gemm_kernel(const Product<T> product, const GemmPlan plan) {
   DYNAMIC_SHARED(unsigned char, slots);
   GemmWarp<T, kBits, kTokens>(product, plan, slots).run();
 }
 
+inline Needs needs_of(const GemmPlan& plan) {
+  const bool in_parts = plan.stripes > plan.rest_units();
+  return {in_parts ? 2 * plan.stripes * plan.part_bytes() : 0, in_parts ? plan.rest_units() : 0};
+}
+
+template <typename T>
+void launch_gemm(const Product<T>& product, int bits, const GemmPlan& plan, Stream stream) {
+  for_bits(bits, [&](auto width) {
+    constexpr int kBits = decltype(width)::value;
+    const int tokens = plan.arrangement.tokens;
+    const auto kernel = tokens == 16   ? gemm_kernel<T, kBits, 16>
+                        : tokens == 32 ? gemm_kernel<T, kBits, 32>
+                                       : gemm_kernel<T, kBits, 64>;
+    launch("gemm", kernel, static_cast<unsigned>(plan.blocks), plan.arrangement.warps() * 32, plan.shared_bytes(),
+           stream, product, plan);
+  });
+}
+
 inline Needs gemm_needs(const TileShape& shape, std::int64_t tokens, const Device& device) {
-  const GemmPlan plan = plan_gemm({static_cast<int>(shape.row_tiles()), static_cast<int>(shape.col_tiles()),
-                                   static_cast<int>(shape.groups()), static_cast<int>(shape.group_steps()), shape.bits,
-                                   tokens},
-                                  device);
-  const bool shared = plan.stripes > plan.rest_units();
-  return {shared ? 2 * plan.stripes * plan.part_bytes() : 0, shared ? plan.rest_units() : 0};
+  return needs_of(plan_gemm(GemmSize::of(shape, tokens), device));
 }
 
 template <typename T>
 void gemm(const Product<T>& product, int bits, const Device& device, Stream stream) {
   const Tiles& weight = product.weight;
-  const GemmPlan plan = plan_gemm(
-      {weight.row_tiles, weight.col_tiles, weight.groups, weight.group_steps, bits, product.tokens}, device);
-  for_bits(bits, [&](auto width) {
-    constexpr int kBits = decltype(width)::value;
-    const auto kernel = plan.arrangement.tokens == 16   ? gemm_kernel<T, kBits, 16>
-                        : plan.arrangement.tokens == 32 ? gemm_kernel<T, kBits, 32>
-                                                        : gemm_kernel<T, kBits, 64>;
-    launch("gemm", kernel, static_cast<unsigned>(plan.blocks), plan.arrangement.warps() * 32, plan.shared_bytes(),
-           stream, product, plan);
-  });
+  const GemmSize size{weight.row_tiles, weight.col_tiles, weight.groups, weight.group_steps, bits, product.tokens};
+  launch_gemm(product, bits, plan_gemm(size, device), stream);
 }
 
 }  // namespace eqnet::cuda

@@ -24,10 +24,10 @@ struct Arrangement {
   int tokens;                         // of a warp
   int row_log, col_log, token_log;    // of the warps along rows, along columns (up to 2) and along tokens
 
-  __device__ __forceinline__ int row_warps() const { return 1 << row_log; }
-  __device__ __forceinline__ int col_warps() const { return 1 << col_log; }
-  __device__ __forceinline__ int token_warps() const { return 1 << token_log; }
-  __device__ __forceinline__ int warps() const { return 1 << (row_log + col_log + token_log); }
+  __host__ __device__ int row_warps() const { return 1 << row_log; }
+  __host__ __device__ int col_warps() const { return 1 << col_log; }
+  __host__ __device__ int token_warps() const { return 1 << token_log; }
+  __host__ __device__ int warps() const { return 1 << (row_log + col_log + token_log); }
 };
 
 // Those with warps along columns are for few tokens and few rows: they leave shorter sums between blocks than as many
@@ -38,7 +38,11 @@ constexpr Arrangement kArrangements[] = {
     {64, 1, 1, 0}, {64, 2, 0, 0}, {64, 1, 2, 0}, {64, 2, 1, 0}, {64, 2, 0, 1},
 };
 
-constexpr int kGemmThreads = 256;  // at most
+constexpr int kGemmThreads = 256;  // of a block, at most
+
+// Warps whose registers a processor has: sums alone are 128 of each lane with 64 tokens, and 32 with 16.
+__host__ __device__ constexpr int processor_warps(int tokens) { return tokens == 16 ? 16 : 8; }
+
 constexpr int kMostSlots = 4;      // stages that are in shared memory
 constexpr int kRoomFloats = 8 * 68;  // of a warp that stores y, 8 tokens at a time
 
@@ -73,6 +77,15 @@ struct GemmSize {
   std::int64_t tokens;
 
   int tile_bytes() const { return bits * static_cast<int>(kLineBytes); }
+
+  static GemmSize of(const TileShape& shape, std::int64_t tokens) {
+    return {static_cast<int>(shape.row_tiles()),
+            static_cast<int>(shape.col_tiles()),
+            static_cast<int>(shape.groups()),
+            static_cast<int>(shape.group_steps()),
+            shape.bits,
+            tokens};
+  }
 };
 
 // Cycles that one of the four parts of a processor takes for an mma of 16x8x16 with sums in float32.
@@ -130,6 +143,7 @@ inline GemmPlan plan_block(const GemmSize& size, const Arrangement& arrangement,
 inline double divide(GemmPlan& plan, const GemmSize& size, int together, const Device& device) {
   constexpr double kCacheBytes = 40, kMemoryBytes = 12;  // that a processor gets in a cycle
   constexpr double kHandOver = 2500;                     // cycles until another block has seen what a block has written
+  constexpr double kMostSums = 0.125;                    // of parts, in bytes of all operands: they may reach memory
   const Arrangement& arrangement = plan.arrangement;
   const int warps = arrangement.warps(), places = device.processors * together;
   const int wide = arrangement.tokens / 8;
@@ -144,6 +158,8 @@ inline double divide(GemmPlan& plan, const GemmSize& size, int together, const D
   plan.stripes = rest;
 
   const double weight_bytes = static_cast<double>(size.row_tiles) * size.col_tiles * size.tile_bytes();
+  const double operand_bytes =
+      weight_bytes + 2.0 * static_cast<double>(size.tokens) * kTile * (size.row_tiles + size.col_tiles);
   const auto cycles = [&](int stripes, double written_parts, double parts) {
     const int longest = rest == 0 ? 0 : (plan.rest_stages + stripes - 1) / stripes;
     const int beside = (stripes + device.processors - 1) / device.processors;  // blocks of a processor
@@ -159,7 +175,8 @@ inline double divide(GemmPlan& plan, const GemmSize& size, int together, const D
   for (int q = 1; q <= 4 && rest > 0; ++q) {
     const int p = std::min(places * q / rest, q * plan.stages);
     const int stripes = rest * p / q;
-    if (p <= q || stripes <= rest) continue;
+    const double written = (p - 1.0) / q * rest * static_cast<double>(plan.part_bytes());
+    if (p <= q || stripes <= rest || written > kMostSums * operand_bytes) continue;
     const double found = cycles(stripes, (p - 1.0) / q, (p + q - 1.0) / q);
     if (found >= best) continue;
     best = found;
@@ -173,7 +190,7 @@ inline GemmPlan plan_gemm(const GemmSize& size, const Device& device) {
   GemmPlan best{};
   double fewest = 0;
   for (const Arrangement& arrangement : kArrangements) {
-    for (int together = kGemmThreads / 32 / arrangement.warps(); together > 0; --together) {
+    for (int together = processor_warps(arrangement.tokens) / arrangement.warps(); together > 0; --together) {
       GemmPlan plan = plan_block(size, arrangement, together, device);
       if (plan.slots == 0) continue;
       const double cycles = divide(plan, size, together, device);

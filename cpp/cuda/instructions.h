@@ -78,13 +78,10 @@ __device__ __forceinline__ void cp_async(void* to, const void* from, int valid =
   }
 #else
   using Vector = std::conditional_t<kBytes == 16, uint4, std::conditional_t<kBytes == 8, uint2, unsigned>>;
-  if (valid == kBytes) {
-    *static_cast<Vector*>(to) = *static_cast<const Vector*>(from);
-  } else {
-    UNROLL
-    for (int i = 0; i < kBytes; ++i) {
-      static_cast<unsigned char*>(to)[i] = i < valid ? static_cast<const unsigned char*>(from)[i] : 0;
-    }
+  *static_cast<Vector*>(to) = valid == kBytes ? *static_cast<const Vector*>(from) : Vector{};
+  if (valid > 0 && valid < kBytes) {
+    ROLLED
+    for (int i = 0; i < valid; ++i) static_cast<unsigned char*>(to)[i] = static_cast<const unsigned char*>(from)[i];
   }
 #endif
 }

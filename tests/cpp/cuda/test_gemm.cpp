@@ -1,5 +1,5 @@
-// The product for more than 8 tokens: every format and awkward shapes against float64, the same bits whatever the order
-// of blocks, what it reads, and the plans that divide it.
+// The product for more than 8 tokens: every format, arrangement and awkward shape against float64, the same bits whatever
+// the order of blocks, what it reads, and whether its plans fit.
 
 #include "cases.h"
 #include "cuda/gemm.h"
@@ -15,86 +15,197 @@ constexpr Device kLarge{108, 80, 163 << 10, 164 << 10};
 constexpr Device kLarger{132, 90, 227 << 10, 228 << 10};
 constexpr Device kSmall{3, 86, 99 << 10, 100 << 10};
 
-template <typename T>
-struct Result {
-  std::vector<T> y;
-  eqnet::emulator::Report report;
-  std::int64_t x_bytes;
-};
-
 // x: [tokens, padded columns].
 template <typename T>
 std::vector<T> padded(const std::vector<T>& x, const TileShape& shape, std::int64_t tokens) {
-  const std::int64_t groups_cols = shape.group_steps() * eqnet::kTileStep, padded_cols = shape.padded_cols();
+  const std::int64_t group_cols = shape.group_steps() * eqnet::kTileStep, padded_cols = shape.padded_cols();
   std::vector<T> all(static_cast<std::size_t>(tokens * padded_cols), T{0});
   for (std::int64_t token = 0; token < tokens; ++token) {
     for (std::int64_t col = 0; col < shape.cols; ++col) {
-      const std::int64_t at = col / shape.group_size * groups_cols + col % shape.group_size;
+      const std::int64_t at = col / shape.group_size * group_cols + col % shape.group_size;
       all[static_cast<std::size_t>(token * padded_cols + at)] = x[static_cast<std::size_t>(token * shape.cols + col)];
     }
   }
   return all;
 }
 
+// A product and what it is made of.
 template <typename T>
-Result<T> multiply(const cases::Weight& weight, const std::vector<T>& x, std::int64_t tokens,
-                   const std::vector<float>& bias, int activation, const Device& device, bool backwards) {
-  const TileShape& shape = weight.shape;
-  const Needs needs = gemm_needs(shape, tokens, device);
-  const cases::Buffer<const T> in("x", padded(x, shape, tokens));
-  const cases::Buffer<const float> biases("bias", bias);
-  const cases::Buffer<T> out("y", static_cast<std::size_t>(tokens * shape.rows));
-  const cases::Buffer<float> memory("memory", static_cast<std::size_t>(needs.bytes / 4));
-  const cases::Buffer<unsigned> counters("counters", std::vector<unsigned>(static_cast<std::size_t>(needs.counters)));
-  const Product<T> product{Tiles::of(weight.given()),       in.address(),
-                           bias.empty() ? nullptr : biases.address(), out.address(),
-                           static_cast<int>(tokens),        activation,
-                           memory.address(),                counters.address()};
-  Recorder recorder;
-  recorder.backwards = backwards;
-  gemm(product, shape.bits, device, &recorder);
-  cases::expect_clean("gemm", recorder.reports);
-  EXPECT(out.unwritten_bytes() == 0, "%zu", out.unwritten_bytes());
-  for (const unsigned counter : counters.values()) EXPECT(counter == 0, "%u", counter);
-  EXPECT(recorder.reports[0].traffic.bank_conflicts == 0, "%s, %lld tokens: %lld", weight.format.text().c_str(),
-         static_cast<long long>(tokens), static_cast<long long>(recorder.reports[0].traffic.bank_conflicts));
-  return {out.values(), recorder.reports[0], in.read_bytes()};
-}
-
-// Of each weight: groups' scales are rounded to the type, if they are of another one, and multiply in it.
-template <typename T>
-double weight_error(const cases::Weight& weight) {
-  if (weight.shape.groups() == 1) return 0.0;
-  return (weight.format.scale_type == cases::kElement<T> ? 1.0 : 2.0) * 1.01 * cases::kUnit<T>;
-}
-
-template <typename T>
-void expect_right(const cases::Format& format, std::int64_t rows, std::int64_t cols, std::int64_t tokens,
-                  const Device& device) {
-  const cases::Weight weight(format, rows, cols);
-  const std::vector<T> x = cases::draw<T>(tokens * cols, 2);
-  std::vector<float> bias;
-  if (rows % 2 == 1) {
-    for (std::int64_t row = 0; row < rows; ++row) bias.push_back(static_cast<float>(row % 7) - 3.0f);
+struct Case {
+  Case(const cases::Format& format, std::int64_t rows, std::int64_t cols, std::int64_t tokens, bool has_bias = false)
+      : weight(format, rows, cols), x(cases::draw<T>(tokens * cols, 2)), tokens(tokens) {
+    for (std::int64_t row = 0; has_bias && row < rows; ++row) bias.push_back(static_cast<float>(row % 7) - 3.0f);
   }
-  const Result<T> result = multiply(weight, x, tokens, bias, EQNET_NO_ACTIVATION, device, false);
-  cases::expect_product("gemm", weight, x, tokens, bias, result.y, weight_error<T>(weight));
-  const Result<T> backwards = multiply(weight, x, tokens, bias, EQNET_NO_ACTIVATION, device, true);
-  EXPECT(std::memcmp(result.y.data(), backwards.y.data(), result.y.size() * sizeof(T)) == 0,
-         "%s: other bits when the last block comes first", format.text().c_str());
-}
+
+  GemmPlan plan(const Device& device) const { return plan_gemm(GemmSize::of(weight.shape, tokens), device); }
+
+  std::vector<T> run(const GemmPlan& plan, bool backwards = false, int activation = EQNET_NO_ACTIVATION) {
+    const Needs needs = needs_of(plan);
+    const cases::Buffer<const T> in("x", padded(x, weight.shape, tokens));
+    const cases::Buffer<const float> biases("bias", bias);
+    const cases::Buffer<T> out("y", static_cast<std::size_t>(tokens * weight.shape.rows));
+    const cases::Buffer<float> memory("memory", static_cast<std::size_t>(needs.bytes / 4));
+    const cases::Buffer<unsigned> counters("counters", std::vector<unsigned>(static_cast<std::size_t>(needs.counters)));
+    Recorder recorder;
+    recorder.backwards = backwards;
+    launch_gemm(Product<T>{Tiles::of(weight.given()), in.address(), bias.empty() ? nullptr : biases.address(),
+                           out.address(), static_cast<int>(tokens), activation, memory.address(), counters.address()},
+                weight.shape.bits, plan, &recorder);
+    report = recorder.reports[0];
+    cases::expect_clean("gemm", recorder.reports);
+    EXPECT(out.unwritten_bytes() == 0, "%zu", out.unwritten_bytes());
+    for (const unsigned counter : counters.values()) EXPECT(counter == 0, "%u", counter);
+    EXPECT(report.traffic.bank_conflicts == 0, "%s, %lld tokens: %lld", weight.format.text().c_str(),
+           static_cast<long long>(tokens), static_cast<long long>(report.traffic.bank_conflicts));
+    return out.values();
+  }
+
+  // Scales of groups are rounded to the type, if they are of another one, and multiply weights in it.
+  void expect_right(const GemmPlan& plan) {
+    const double roundings =
+        weight.shape.groups() == 1 ? 0.0 : weight.format.scale_type == cases::kElement<T> ? 1.0 : 2.01;
+    const std::vector<T> y = run(plan);
+    cases::expect_product("gemm", weight, x, tokens, bias, y, roundings * cases::kUnit<T>);
+    const std::vector<T> backwards = run(plan, true);
+    EXPECT(std::memcmp(y.data(), backwards.data(), y.size() * sizeof(T)) == 0,
+           "%s: other bits when the last block comes first", weight.format.text().c_str());
+  }
+
+  const cases::Weight weight;
+  const std::vector<T> x;
+  const std::int64_t tokens;
+  std::vector<float> bias;
+  eqnet::emulator::Report report;  // of the last run
+};
 
 template <typename T>
 void sweeps() {
   int turn = 0;
   constexpr std::int64_t kTokens[] = {9, 16, 17, 64, 65};
   for (const cases::Format& format : cases::formats()) {
-    expect_right<T>(format, 70 + turn % 4, 136 + turn % 3, kTokens[turn % 5], turn % 2 == 0 ? kLarge : kSmall);
+    Case<T> product(format, 70 + turn % 4, 136 + turn % 3, kTokens[turn % 5], turn % 2 == 1);
+    product.expect_right(product.plan(turn % 2 == 0 ? kLarge : kSmall));
     ++turn;
   }
 }
 
 TEST(gemm_formats_half) { sweeps<half>(); }
 TEST(gemm_formats_bfloat16) { sweeps<__nv_bfloat16>(); }
+
+// Each arrangement of warps by itself, with blocks that share units, with waves before these, and without.
+template <typename T>
+void arranged(int bits, std::int64_t group_size, bool symmetric) {
+  int in_parts = 0, in_waves = 0;
+  for (const Arrangement& arrangement : kArrangements) {
+    for (const int processors : {2, 5, 40}) {
+      Device device = kLarge;
+      device.processors = processors;
+      Case<T> product({bits, group_size, symmetric}, 257, 400, arrangement.tokens + 9, true);
+      GemmPlan plan = plan_block(GemmSize::of(product.weight.shape, product.tokens), arrangement, 1, device);
+      divide(plan, GemmSize::of(product.weight.shape, product.tokens), 1, device);
+      if (plan.rest_stages > 0 && processors < 40) {  // worth while or not
+        plan.stripes = std::min(processors, plan.rest_stages);
+        plan.blocks = std::max(plan.waves > 0 ? plan.blocks : 0, plan.stripes);
+      }
+      in_parts += plan.stripes > plan.rest_units();
+      in_waves += plan.waves > 0;
+      product.expect_right(plan);
+    }
+  }
+  EXPECT(in_parts > 10 && in_waves > 10, "%d, %d", in_parts, in_waves);
+}
+
+TEST(gemm_arrangements_half) { arranged<half>(3, 48, false); }
+TEST(gemm_arrangements_bfloat16) { arranged<__nv_bfloat16>(6, 0, true); }
+
+// Stripes shorter than a unit by far: units in many parts, whose order tells.
+TEST(gemm_in_many_parts) {
+  Case<half> product({4, 32, true}, 130, 2048, 20);
+  GemmPlan plan = plan_block(GemmSize::of(product.weight.shape, product.tokens), {32, 1, 1, 0}, 1, kLarge);
+  divide(plan, GemmSize::of(product.weight.shape, product.tokens), 1, kLarge);
+  plan.stripes = plan.blocks = 13;
+  EXPECT(plan.rest_units() == 2, "%d", plan.rest_units());
+  product.expect_right(plan);
+}
+
+// Many tokens: bands of units, and more tokens than a block takes at a time.
+TEST(gemm_many_tokens) {
+  Case<half> product({4, 128, true}, 600, 128, 1100);
+  const GemmPlan plan = product.plan(kLarge);
+  EXPECT(plan.token_blocks > 8 && plan.near_rows > 1, "%d, %d", plan.token_blocks, plan.near_rows);
+  product.expect_right(plan);
+}
+
+TEST(gemm_activations) {
+  const auto expected = [](double x, int activation) {
+    switch (activation) {
+      case EQNET_RELU:
+        return std::fmax(x, 0.0);
+      case EQNET_SILU:
+        return x / (1.0 + std::exp(-x));
+      case EQNET_GELU:
+        return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
+      default:
+        return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
+    }
+  };
+  Case<half> product({4, 0, false}, 67, 64, 19, true);
+  const GemmPlan plan = product.plan(kLarge);
+  const std::vector<half> plain = product.run(plan);
+  for (const int activation : {EQNET_RELU, EQNET_SILU, EQNET_GELU, EQNET_GELU_TANH}) {
+    const std::vector<half> y = product.run(plan, false, activation);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const auto x = static_cast<double>(cases::widen(plain[i])), got = static_cast<double>(cases::widen(y[i]));
+      // Of x that is rounded already; activations are at most 1.13 times as steep.
+      const double bound = cases::kUnit<half> * (1.2 * std::fabs(x) + std::fabs(got)) + 1e-6;
+      EXPECT(std::fabs(got - expected(x, activation)) <= bound, "%d of %g: %g", activation, x, got);
+    }
+  }
+}
+
+// What reaches memory beyond a cache of 4 MB, of what has to: the weight, x and y, once. Sums of parts are the rest.
+constexpr double kMostTraffic = 1.15;
+
+void expect_traffic(const cases::Format& format, std::int64_t rows, std::int64_t cols, const Device& device) {
+  constexpr std::int64_t kTokens = 64;
+  Case<half> product(format, rows, cols, kTokens);
+  product.run(product.plan(device));
+  const auto least = static_cast<double>(product.weight.bytes() + 2 * kTokens * (rows + cols));
+  const auto bytes = static_cast<double>(product.report.memory_read_bytes + product.report.memory_written_bytes);
+  EXPECT(bytes <= kMostTraffic * least, "%s [%lld, %lld]: %.3f times as much as it has to",
+         format.text().c_str(), static_cast<long long>(rows), static_cast<long long>(cols), bytes / least);
+  EXPECT(product.report.traffic.uncoalesced() == 0, "%lld",
+         static_cast<long long>(product.report.traffic.uncoalesced()));
+}
+
+TEST(gemm_traffic) {
+  for (const Device& device : {kOldest, kSmall, kLarge, kLarger}) {
+    expect_traffic({4, 0, true}, 1024, 2048, device);
+  }
+  expect_traffic({2, 128, false}, 1024, 2048, kLarge);
+  expect_traffic({8, 64, false, EQNET_FLOAT32}, 512, 1024, kLarger);
+}
+TEST(gemm_traffic_large) { expect_traffic({4, 0, true}, 4096, 4096, kLarge); }
+
+// Every plan fits its device, and leaves few processors without a block.
+TEST(gemm_plans) {
+  for (const Device& device : {kOldest, kSmall, kLarge, kLarger}) {
+    for (int bits = 2; bits <= 8; ++bits) {
+      for (const std::int64_t group_size : {16, 48, 128, 4096}) {
+        for (const std::int64_t tokens : {9, 40, 64, 200, 4096}) {
+          const TileShape shape{4096, 4096, group_size, bits};
+          const GemmPlan plan = plan_gemm(GemmSize::of(shape, tokens), device);
+          EXPECT(plan.slots >= 2 && plan.shared_bytes() <= device.shared_bytes, "%d bits, group %lld: %d slots", bits,
+                 static_cast<long long>(group_size), plan.slots);
+          // Few tokens may take less time than blocks take to add up their sums.
+          EXPECT(tokens < 64 || 2 * plan.blocks > device.processors, "%lld tokens: %d blocks for %d processors",
+                 static_cast<long long>(tokens), plan.blocks, device.processors);
+          EXPECT(plan.rest_stages == 0 || (plan.stripes >= plan.rest_units() && plan.stripes <= plan.blocks), "%d",
+                 plan.stripes);
+        }
+      }
+    }
+  }
+}
 
 }  // namespace
