@@ -56,14 +56,16 @@ __device__ __forceinline__ unsigned offset_of(unsigned zero) {
   }
 }
 
-// The same of byte `which` of some zero points, by one instruction.
+// The same of byte `which` of some zero points, by one instruction, or two for a place (of unpacked()) other than 0.
 template <typename T, int kBits>
-__device__ __forceinline__ unsigned offset_of(unsigned zeros, int which) {
+__device__ __forceinline__ unsigned offset_of(unsigned zeros, int which, int place = 0) {
   const auto byte = static_cast<unsigned>(which);
   if constexpr (kByFloat<T, kBits>) {
     return __byte_perm(zeros, kMagicFloat, 0x7650u | byte);
-  } else {
+  } else if (place == 0) {
     return __byte_perm(zeros, Magic<T>::kPair >> 24, 0x4040u | byte | byte << 8);
+  } else {
+    return __byte_perm(zeros, 0, 0x4040u | byte | byte << 8) * (1u << place) + Magic<T>::kPair;
   }
 }
 
@@ -98,7 +100,12 @@ __device__ __forceinline__ unsigned unpacked(const Lines<kBits>& lines, int pair
     const float second = __uint_as_float(__byte_perm(word, kMagicFloat, pair % 2 == 0 ? 0x7652 : 0x7653)) - zero;
     return __byte_perm(__float_as_uint(first), __float_as_uint(second), 0x7632);
   } else {
-    const unsigned codes = joined<kBits>(lines, pair, Magic<T>::kPair, place);
+    unsigned codes;
+    if constexpr (kBits == 8) {  // bytes 0 and 2, or 1 and 3, of a word
+      codes = __byte_perm(lines.words[pair / 2], Magic<T>::kPair, pair % 2 == 0 ? 0x7250 : 0x7351);
+    } else {
+      codes = joined<kBits>(lines, pair, Magic<T>::kPair, place);
+    }
     return reinterpret<unsigned>(__hsub2(reinterpret<Pair<T>>(codes), reinterpret<Pair<T>>(offset)));
   }
 }
@@ -110,30 +117,6 @@ __device__ __forceinline__ void unpack(const Lines<kBits>& lines, int step, int 
                                        unsigned (&a)[4]) {
   UNROLL
   for (int i = 0; i < 4; ++i) a[i] = unpacked<T, kBits>(lines, 16 * step + 4 * m + i, i % 2 == 0 ? low : high);
-}
-
-// Codes of halves without any magic: bits below an exponent of 0 are a (subnormal) number, in units of 2^-24. A mask
-// alone makes it. Tensor cores take it as any other (Fasi et al., Numerical behavior of NVIDIA tensor cores, 2021), but
-// may add it up as if it were as large as the least normal number, 2^-14, and lose what is less than 2^-24 of that. So
-// codes lie as high as shifts for two pairs at once allow, and are larger by a power of two, the same for all of a
-// channel: those of the channels 16·m + 8·h + g lie at this bit. Zero points are left to the one who adds up.
-template <int kBits>
-__host__ __device__ constexpr int raw_place(int m, int h) {
-  if (kBits == 2) return 6 + 2 * h;
-  if (kBits == 3) return 1 + 4 * (m % 2) + 2 * h;
-  if (kBits <= 6) return 6 - kBits + 4 * h;
-  return kBits == 7 ? 2 * h : 0;
-}
-constexpr float kRawUnit = 0x1p-24f;
-
-// One register of operand a for halves: the codes of a pair, times kRawUnit and 2^place.
-template <int kBits>
-__device__ __forceinline__ unsigned raw(const Lines<kBits>& lines, int pair) {
-  if constexpr (kBits == 8) {  // bytes 0 and 2, or 1 and 3, of a word
-    return __byte_perm(lines.words[pair / 2], 0, pair % 2 == 0 ? 0x4240 : 0x4341);
-  } else {
-    return joined<kBits>(lines, pair, 0, raw_place<kBits>(pair / 4 % 4, pair % 2));
-  }
 }
 
 }  // namespace eqnet::cuda

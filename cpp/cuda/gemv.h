@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
         const unsigned of_step[2] = {b[2 * i], b[2 * i + 1]};
         sums.add(codes, 2 * half_tile + i, of_step);
         if (ring.end_step()) {
-          sums.end_group(ring.scales(), ring.zeros());
+          sums.end_group(ring.scales());
           ring.leave_group();
         }
       }
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(kGemvThreads, gemv_blocks_at_once(kBits))
       }
     }
   }
-  if (ring.is_open()) sums.end_group(ring.scales(), ring.zeros());
+  if (ring.is_open()) sums.end_group(ring.scales());
 
   __syncthreads();  // until nobody reads x, which makes room
   auto* shared_sums = reinterpret_cast<float*>(x);

@@ -51,37 +51,6 @@ void unpacks() {
   }
 }
 
-// out: as of unpack_tile, the codes as they are.
-template <int kBits>
-__global__ void unpack_raw(Tiles weight, unsigned* out) {
-  const int lane = static_cast<int>(threadIdx.x);
-  Lines<kBits> lines;
-  load_lines(lines, weight.codes, lane);
-  UNROLL
-  for (int pair = 0; pair < 64; ++pair) store(out + pair * 32 + lane, raw<kBits>(lines, pair));
-}
-
-template <int kBits>
-void unpacks_raw() {
-  const cases::Weight weight({kBits, 0, true, EQNET_FLOAT32}, 64, 64);
-  const cases::Buffer<unsigned> out("out", 64 * 32);
-  Recorder recorder;
-  launch("unpack_raw", unpack_raw<kBits>, 1, 32, 0, &recorder, Tiles::of(weight.given()), out.address());
-  cases::expect_clean("unpack_raw", recorder.reports);
-  const std::vector<unsigned> registers = out.values();
-  for (int row = 0; row < 64; ++row) {
-    for (int col = 0; col < 64; ++col) {
-      const int lane = row % 8 * 4 + col % 8 / 2, i = row % 16 / 8 + col % 16 / 8 * 2;
-      const unsigned both = registers[static_cast<std::size_t>(((col / 16 * 4 + row / 16) * 4 + i) * 32 + lane)];
-      const float got = cases::widen(half{static_cast<std::uint16_t>(both >> (col % 2 * 16))});
-      const int unit = 1 << raw_place<kBits>(row / 16, row % 16 / 8);
-      const int code = weight.code(row, col) + (1 << (kBits - 1));
-      EXPECT(got == static_cast<float>(code * unit) * kRawUnit, "%d bits, (%d, %d): %g, not %d times %d", kBits, row,
-             col, static_cast<double>(got / kRawUnit), code, unit);
-    }
-  }
-}
-
 template <typename T>
 void unpacks_all() {
   unpacks<T, 2>();
@@ -95,15 +64,5 @@ void unpacks_all() {
 
 TEST(fragments_half) { unpacks_all<half>(); }
 TEST(fragments_bfloat16) { unpacks_all<__nv_bfloat16>(); }
-
-TEST(fragments_raw) {
-  unpacks_raw<2>();
-  unpacks_raw<3>();
-  unpacks_raw<4>();
-  unpacks_raw<5>();
-  unpacks_raw<6>();
-  unpacks_raw<7>();
-  unpacks_raw<8>();
-}
 
 }  // namespace

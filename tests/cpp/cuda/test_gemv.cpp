@@ -93,7 +93,7 @@ TEST(gemv_in_chunks_of_x) {
   }
 }
 
-// Codes without their zero points make sums many times larger than those with them, most of all where x has one sign.
+// Sums of codes whose zero points are not taken away first would be many times larger, most of all of x of one sign.
 template <typename T>
 void keeps_small_sums() {
   for (const int bits : {2, 8}) {
