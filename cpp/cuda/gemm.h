@@ -198,12 +198,17 @@ class GemmWarp {
 
   // Until all stages have come but those in all slots but two.
   __device__ __forceinline__ void wait() const {
-    if (plan_.slots == 2) {
-      cp_async_wait<0>();
-    } else if (plan_.slots == 3) {
-      cp_async_wait<1>();
-    } else {
-      cp_async_wait<2>();
+    switch (plan_.slots) {
+      case 2:
+        return cp_async_wait<0>();
+      case 3:
+        return cp_async_wait<1>();
+      case 4:
+        return cp_async_wait<2>();
+      case 5:
+        return cp_async_wait<3>();
+      default:
+        return cp_async_wait<4>();
     }
   }
 

@@ -43,7 +43,7 @@ constexpr int kGemmThreads = 256;  // of a block, at most
 // Warps whose registers a processor has: sums alone are 128 of each lane with 64 tokens, and 32 with 16.
 __host__ __device__ constexpr int processor_warps(int tokens) { return tokens == 16 ? 16 : 8; }
 
-constexpr int kMostSlots = 4;      // stages that are in shared memory
+constexpr int kMostSlots = 6;      // stages that are in shared memory
 constexpr int kRoomFloats = 8 * 68;  // of a warp that stores y, 8 tokens at a time
 
 struct GemmPlan {
@@ -109,6 +109,14 @@ inline int groups_of_tile(int group_steps) {
   return group_steps == 1 ? 4 : 2;
 }
 
+// Slots for as many blocks in a processor; 0 if there is no room for two.
+inline int slots_of(const GemmPlan& plan, int together, const Device& device) {
+  constexpr int kReserved = 1024;  // of each block, by CUDA
+  const int most = std::min(device.shared_bytes, device.processor_shared_bytes / together - kReserved);
+  const int slots = std::min(kMostSlots, (most - 16) / plan.slot_bytes);
+  return slots < 2 ? 0 : slots;
+}
+
 // The plan with one arrangement, without waves and stripes. 0 slots if it does not fit `together` blocks in a processor.
 inline GemmPlan plan_block(const GemmSize& size, const Arrangement& arrangement, int together, const Device& device) {
   const auto parts = [](std::int64_t all, std::int64_t part) { return static_cast<int>((all + part - 1) / part); };
@@ -132,10 +140,7 @@ inline GemmPlan plan_block(const GemmSize& size, const Arrangement& arrangement,
   // What a unit ends with: sums that the warps of some columns give to others, and then 8 tokens of each warp.
   const int given_bytes = arrangement.col_warps() == 1 ? 0 : 4 / arrangement.col_warps() * arrangement.tokens * 64;
   plan.slot_bytes = (std::max(stage_bytes, arrangement.warps() * std::max(given_bytes, kRoomFloats * 4)) + 127) / 128 * 128;
-  constexpr int kReserved = 1024;  // of each block, by CUDA
-  const int most = std::min(device.shared_bytes, device.processor_shared_bytes / together - kReserved);
-  plan.slots = std::min(kMostSlots, (most - 16) / plan.slot_bytes);
-  if (plan.slots < 2) plan.slots = 0;
+  plan.slots = slots_of(plan, together, device);
   return plan;
 }
 
@@ -147,8 +152,11 @@ inline double divide(GemmPlan& plan, const GemmSize& size, int together, const D
   const Arrangement& arrangement = plan.arrangement;
   const int warps = arrangement.warps(), places = device.processors * together;
   const int wide = arrangement.tokens / 8;
-  const double busy = std::max({4.0 * warps * wide * mma_cycles(device), warps * (80.0 + 5 * wide),
-                                plan.slot_bytes / kCacheBytes});
+  // Tensor cores, issue slots and the second cache: what takes longest hides the others, but not all of them.
+  const double parts[] = {4.0 * warps * wide * mma_cycles(device), warps * (80.0 + 5 * wide),
+                          plan.slot_bytes / kCacheBytes};
+  const double longest_part = std::max({parts[0], parts[1], parts[2]});
+  const double busy = longest_part + 0.15 * (parts[0] + parts[1] + parts[2] - longest_part);
   const double end = 300.0 + 100 * wide;
   const std::int64_t units = std::int64_t{plan.row_blocks} * plan.token_blocks;
   const int rest = static_cast<int>(units % places);
@@ -201,6 +209,8 @@ inline GemmPlan plan_gemm(const GemmSize& size, const Device& device) {
       break;
     }
   }
+  // Fewer blocks than there is room for have more of it.
+  best.slots = slots_of(best, (best.blocks + device.processors - 1) / device.processors, device);
   return best;
 }
 
