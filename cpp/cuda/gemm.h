@@ -90,7 +90,7 @@ __device__ __forceinline__ void read_lines(Lines<kBits>& lines, int step, const 
 template <typename T, int kBits, int kTokens>
 class GemmWarp {
   static constexpr int kWide = kTokens / 8;  // operands b of a step
-  static constexpr int kReadAt = kWide == 8 ? 3 : kWide == 4 ? 0 : 2;
+  static constexpr int kReadAt = kWide == 4 ? 0 : 3;
 
  public:
   __device__ __forceinline__ GemmWarp(const Product<T>& product, const GemmPlan& plan, unsigned char* slots)
@@ -189,7 +189,8 @@ class GemmWarp {
 
   // Which of the groups that the tile of a stage meets those of its steps are, a byte each.
   __device__ __forceinline__ unsigned groups_of(int stage) const {
-    const int first = 4 * (stage * plan_.arrangement.col_warps() + place_.col), group_steps = product_.weight.group_steps;
+    const int first = 4 * (stage * plan_.arrangement.col_warps() + place_.col);
+    const int group_steps = product_.weight.group_steps;
     if (group_steps == 1) return 0x03020100;
     if (group_steps == 2) return 0x01010000;
     const int left = group_steps - (first - group_of(first) * group_steps);  // steps of the first group

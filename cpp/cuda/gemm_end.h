@@ -66,7 +66,7 @@ __device__ __forceinline__ void add_columns(float (&sums)[4][kWide][4], const Ge
   }
 }
 
-// Adds up the sums of all blocks that have a part of the columns of this unit. Whether this block was the last one, which
+// Adds up the sums of all blocks that have a part of the columns of this unit. Whether this block was the last one, and
 // has all of them then; the others have left theirs in memory. told: shared memory.
 template <typename T, int kWide>
 __device__ __forceinline__ bool add_blocks(float (&sums)[4][kWide][4], const Product<T>& product, const GemmPlan& plan,

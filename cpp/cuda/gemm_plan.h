@@ -117,7 +117,7 @@ inline int slots_of(const GemmPlan& plan, int together, const Device& device) {
   return slots < 2 ? 0 : slots;
 }
 
-// The plan with one arrangement, without waves and stripes. 0 slots if it does not fit `together` blocks in a processor.
+// The plan with one arrangement, without waves and stripes. 0 slots if a processor has no room for `together` blocks.
 inline GemmPlan plan_block(const GemmSize& size, const Arrangement& arrangement, int together, const Device& device) {
   const auto parts = [](std::int64_t all, std::int64_t part) { return static_cast<int>((all + part - 1) / part); };
   const int tiles = arrangement.row_warps() * arrangement.col_warps();
@@ -139,7 +139,8 @@ inline GemmPlan plan_block(const GemmSize& size, const Arrangement& arrangement,
   const int stage_bytes = plan.factors_at + tiles * (plan.scale_bytes + plan.zeros_bytes);
   // What a unit ends with: sums that the warps of some columns give to others, and then 8 tokens of each warp.
   const int given_bytes = arrangement.col_warps() == 1 ? 0 : 4 / arrangement.col_warps() * arrangement.tokens * 64;
-  plan.slot_bytes = (std::max(stage_bytes, arrangement.warps() * std::max(given_bytes, kRoomFloats * 4)) + 127) / 128 * 128;
+  const int end_bytes = arrangement.warps() * std::max(given_bytes, kRoomFloats * 4);
+  plan.slot_bytes = (std::max(stage_bytes, end_bytes) + 127) / 128 * 128;
   plan.slots = slots_of(plan, together, device);
   return plan;
 }
@@ -156,7 +157,7 @@ inline double divide(GemmPlan& plan, const GemmSize& size, int together, const D
   const double parts[] = {4.0 * warps * wide * mma_cycles(device), warps * (80.0 + 5 * wide),
                           plan.slot_bytes / kCacheBytes};
   const double longest_part = std::max({parts[0], parts[1], parts[2]});
-  const double busy = longest_part + 0.15 * (parts[0] + parts[1] + parts[2] - longest_part);
+  const double busy = longest_part + 0.25 * (parts[0] + parts[1] + parts[2] - longest_part);
   const double end = 300.0 + 100 * wide;
   const std::int64_t units = std::int64_t{plan.row_blocks} * plan.token_blocks;
   const int rest = static_cast<int>(units % places);
@@ -168,15 +169,17 @@ inline double divide(GemmPlan& plan, const GemmSize& size, int together, const D
   const double weight_bytes = static_cast<double>(size.row_tiles) * size.col_tiles * size.tile_bytes();
   const double operand_bytes =
       weight_bytes + 2.0 * static_cast<double>(size.tokens) * kTile * (size.row_tiles + size.col_tiles);
+  // Latency that the other warps do not hide.
+  const auto exposed = [&](int beside) { return beside * warps >= 16 ? 1.0 : beside * warps >= 8 ? 1.1 : 1.4; };
   const auto cycles = [&](int stripes, double written_parts, double parts) {
     const int longest = rest == 0 ? 0 : (plan.rest_stages + stripes - 1) / stripes;
     const int beside = (stripes + device.processors - 1) / device.processors;  // blocks of a processor
-    const double hidden = beside * warps >= 8 ? 1.0 : 1.15;
     const double part_bytes = static_cast<double>(plan.part_bytes());
     const double hand_over = parts > 1 ? kHandOver + (1 + parts) * part_bytes * beside / kCacheBytes : 0;
     const double memory = (weight_bytes + written_parts * rest * part_bytes) / (kMemoryBytes * device.processors);
-    return std::max(memory, (static_cast<double>(plan.waves) * plan.stages * together + beside * longest * hidden) * busy) +
-           hand_over + end * (plan.waves * together + beside);
+    const double stages = static_cast<double>(plan.waves) * plan.stages * together * exposed(together) +
+                          beside * longest * exposed(beside);
+    return std::max(memory, stages * busy) + hand_over + end * (plan.waves * together + beside);
   };
   double best = cycles(plan.stripes, 0, 1);
   // p stripes for each q units leave p + q - 1 parts, of which the last of each unit is written nowhere.

@@ -1,5 +1,5 @@
-// The product for more than 8 tokens: every format, arrangement and awkward shape against float64, the same bits whatever
-// the order of blocks, what it reads, and whether its plans fit.
+// The product for more than 8 tokens: every format, arrangement and awkward shape against float64, the same bits in any
+// order of blocks, what it reads, and whether its plans fit.
 
 #include "cases.h"
 #include "cuda/gemm.h"
