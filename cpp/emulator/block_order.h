@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -9,8 +10,8 @@ namespace eqnet::emulator {
 // after which the other block has called __threadfence and then changed something atomically, if this one has since
 // changed something atomically too. All else two blocks may do at once.
 //
-// Writes are stamped. Stamps grow, and each belongs to one block, which gets a new one when it has made its writes
-// known.
+// Writes are stamped. Stamps grow, and each belongs to one block, which gets a new one with each fence. A fence of one
+// thread is taken for one of all that have written by then.
 class BlockOrder {
  public:
   void begin_launch() {
@@ -18,32 +19,35 @@ class BlockOrder {
     launch_start_ = block_start_ = now_ + 1;
   }
   void begin_block() {
-    known_.resize(now_ + 1 - launch_start_ + 1);
     block_start_ = ++now_;
-    fenced_ = atomic_ = false;
+    known_.resize(index(now_) + 1);
+    fenced_ = told_ = index(now_);
+    atomic_ = false;
   }
-  void fence() { fenced_ = true; }
+  void fence() {
+    fenced_ = index(++now_);
+    known_.push_back(false);
+  }
   void change_atomically() {
     atomic_ = true;
-    if (!fenced_) return;
-    known_.back() = true;
-    known_.push_back(false);
-    ++now_;
-    fenced_ = false;
+    for (; told_ < fenced_; ++told_) known_[told_] = true;
   }
 
   std::uint32_t now() const { return now_; }
   bool is_of_launch(std::uint32_t stamp) const { return stamp >= launch_start_; }
   bool is_before(std::uint32_t stamp) const {
-    return stamp < launch_start_ || stamp >= block_start_ || (atomic_ && known_[stamp - launch_start_]);
+    return stamp < launch_start_ || stamp >= block_start_ || (atomic_ && known_[index(stamp)]);
   }
 
  private:
+  std::size_t index(std::uint32_t stamp) const { return stamp - launch_start_; }
+
   std::vector<bool> known_;  // of stamps of this launch
   std::uint32_t launch_start_ = 1;
   std::uint32_t block_start_ = 1;
   std::uint32_t now_ = 0;
-  bool fenced_ = false;
+  std::size_t fenced_ = 0;  // the first stamp after the last fence
+  std::size_t told_ = 0;    // the first stamp that no atomic change made known
   bool atomic_ = false;
 };
 
