@@ -16,6 +16,9 @@ _FUNCTION = re.compile(r"^\s*Function\s*:?\s+(\w+)")
 _RESOURCE = re.compile(r"\b([A-Z]+):(\d+)")
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)")
 
+_RESERVED, _COUNTS_RESERVED = 1024, 90
+"""Bytes of shared memory that CUDA keeps of each block, and the architecture from which on cuobjdump counts them."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -74,7 +77,7 @@ def kernels(library: Path) -> list[Kernel]:
                 registers=resource["REG"],
                 stack=resource["STACK"] + resource["LOCAL"],
                 spills=sum(n for name, n in instructions.items() if name.partition(".")[0] in {"LDL", "STL"}),
-                shared=resource["SHARED"],
+                shared=max(resource["SHARED"] - (_RESERVED if architecture >= _COUNTS_RESERVED else 0), 0),
                 instructions=instructions,
             )
         )
