@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "cases.h"
+#include "called.h"
 #include "cuda/current.h"
 
 namespace {
@@ -42,32 +42,10 @@ template <typename T>
 std::vector<T> multiplies(const cases::Format& format, std::int64_t rows, std::int64_t cols, std::int64_t tokens,
                           bool with_bias, int activation) {
   const cases::Weight weight(format, rows, cols);
-  const eqnet_cuda_weight given = weight.given();
   const std::vector<T> values = cases::draw<T>(tokens * cols, 2);
-  std::vector<float> added;
-  for (std::int64_t row = 0; row < rows; ++row) added.push_back(0.25f * static_cast<float>(row % 9) - 1.0f);
-  const cases::Buffer<const T> x("x", values);
-  const cases::Buffer<const float> bias("bias", added);
-  const cases::Buffer<T> y("y", static_cast<std::size_t>(tokens * rows));
-
-  std::int64_t bytes = -1, count = -1;
-  EXPECT(eqnet_cuda_linear_needs(&given, cases::kElement<T>, tokens, &bytes, &count) == EQNET_CUDA_OK, "%s",
-         eqnet_cuda_message());
-  const cases::Buffer<unsigned char> memory("memory", static_cast<std::size_t>(bytes));
-  const cases::Buffer<std::uint32_t> counters("counters", std::vector<std::uint32_t>(static_cast<std::size_t>(count)));
-  Recorder recorder;
+  const std::vector<float> added = with_bias ? cases::some_bias(rows) : std::vector<float>();
   // Twice: what the first call leaves in the counters is what the second one begins with.
-  for (int call = 0; call < 2; ++call) {
-    EXPECT(eqnet_cuda_linear(&given, x.address(), cases::kElement<T>, tokens, with_bias ? bias.address() : nullptr,
-                             activation, y.address(), memory.address(), counters.address(),
-                             &recorder) == EQNET_CUDA_OK,
-           "%s", eqnet_cuda_message());
-  }
-  cases::expect_clean("linear", recorder.reports);
-  EXPECT(y.unwritten_bytes() == 0, "%zu", y.unwritten_bytes());
-  for (const std::uint32_t counter : counters.values()) EXPECT(counter == 0, "%u", counter);
-
-  const std::vector<T> got = y.values();
+  const std::vector<T> got = cases::linear(weight, values, tokens, added, activation, 2);
   for (std::int64_t token = 0; token < tokens; ++token) {
     for (std::int64_t row = 0; row < rows; ++row) {
       double sum = with_bias ? static_cast<double>(added[static_cast<std::size_t>(row)]) : 0;
