@@ -63,7 +63,7 @@ __device__ __forceinline__ unsigned offset_of(unsigned zeros, int which, int pla
   if constexpr (kByFloat<T, kBits>) {
     return __byte_perm(zeros, kMagicFloat, 0x7650u | byte);
   } else if (place == 0) {
-    return __byte_perm(zeros, Magic<T>::kPair >> 24, 0x4040u | byte | byte << 8);
+    return __byte_perm(zeros, Magic<T>::kPair, 0x7050u | byte | byte << 8);  // kPair is in a register anyway
   } else {
     return __byte_perm(zeros, 0, 0x4040u | byte | byte << 8) * (1u << place) + Magic<T>::kPair;
   }

@@ -40,20 +40,12 @@ __device__ __forceinline__ void convert_scales(unsigned (&scales)[4], const unsi
   }
 }
 
-// The offset (offset_of) of the zero point that is byte `at` of a word.
-template <typename T, int kBits>
-__device__ __forceinline__ unsigned offset_at(unsigned zeros, int at) {
-  const unsigned byte = static_cast<unsigned>(at);
-  if constexpr (kByFloat<T, kBits>) return __byte_perm(zeros, kMagicFloat, 0x7440 | byte);
-  return __byte_perm(zeros, Magic<T>::kPair, 0x7050 | byte << 8 | byte);
-}
-
 // Operand a of step and m, times its scales.
 template <typename T, int kBits>
 __device__ __forceinline__ void unpack_scaled(const Lines<kBits>& lines, int step, int m, const Factors& factors,
                                               unsigned (&a)[4]) {
   const unsigned zeros = factors.zeros[m / 2], scales = factors.scales[m];
-  unpack<T, kBits>(lines, step, m, offset_at<T, kBits>(zeros, m % 2 * 2), offset_at<T, kBits>(zeros, m % 2 * 2 + 1), a);
+  unpack<T, kBits>(lines, step, m, offset_of<T, kBits>(zeros, m % 2 * 2), offset_of<T, kBits>(zeros, m % 2 * 2 + 1), a);
   const unsigned of_rows[2] = {__byte_perm(scales, 0, 0x1010), __byte_perm(scales, 0, 0x3232)};
   UNROLL
   for (int i = 0; i < 4; ++i) {
