@@ -27,7 +27,7 @@ sanitize:
 		{ echo "c++ has no sanitizers (libasan, libubsan, libtsan); on Debian: apt-get install g++" >&2; exit 1; }
 	cmake -S tests/cpp -B $(CXX_TESTS)/sanitize -DSANITIZE=ON >/dev/null
 	cmake --build $(CXX_TESTS)/sanitize -j 2
-	cd $(CXX_TESTS)/sanitize && ctest --output-on-failure
+	cd $(CXX_TESTS)/sanitize && ctest --output-on-failure -j 2
 
 # The kernels for ARM, run by an emulator.
 ARM := aarch64-linux-gnu
@@ -37,7 +37,7 @@ test-neon:
 	cmake -S tests/cpp -B $(CXX_TESTS)/neon -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
 		-DCMAKE_CXX_COMPILER=$(ARM)-g++ "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/$(ARM)" >/dev/null
 	cmake --build $(CXX_TESTS)/neon -j 2
-	cd $(CXX_TESTS)/neon && ctest --output-on-failure
+	cd $(CXX_TESTS)/neon && ctest --output-on-failure -j 2
 
 # The kernels for GPUs on the GPU that is there.
 test-cuda: $(INSTALLED)

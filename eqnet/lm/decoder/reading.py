@@ -175,7 +175,8 @@ class _Reading:
 
     def _norm(self, path: str) -> Vector:
         weights = self._parts.norm(path, self._epsilon)
-        return np.ascontiguousarray(weights + np.float32(self._family.offset))
+        with np.errstate(invalid="ignore"):  # NaN of a damaged file, which stays NaN
+            return np.ascontiguousarray(weights + np.float32(self._family.offset))
 
     def _linear(self, path: str) -> Channels:
         layer = self._parts.linear(path)
