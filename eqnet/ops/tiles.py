@@ -25,6 +25,10 @@ _PAIRS = 64
 """Of codes, that each lane has of a tile."""
 
 
+_AT_ONCE = 1 << 24
+"""Codes that are reordered together, which takes some bytes for each."""
+
+
 class Tiles(NamedTuple):
     """A packed weight, prepared for the kernels of GPUs; its parts are what the ops take, in their order.
 
@@ -47,16 +51,20 @@ class Tiles(NamedTuple):
         Raises:
             InputError: the weight has no columns.
         """
+        from eqnet.packed.planes import unpack
+
         rows, cols, fmt = weight.rows, weight.cols, weight.format
         if cols == 0:
             raise InputError(f"tiles are made of a weight with columns; this one is [{rows}, {cols}]")
         shape = rows, cols, min(fmt.group_size or cols, cols), fmt.bits
-        padded = _padded((weight.integers() - fmt.qmin).to(torch.uint8), shape)
+        unsigned = unpack(weight.codes, rows * cols, fmt.bits).view(rows, cols)
+        some = TILE * max(1, _AT_ONCE // (TILE * cols))
+        codes = torch.cat([_codes(_padded(part, shape), fmt.bits) for part in torch.split(unsigned, some)])
         scale = weight.scale.expand(rows, -1) if fmt.granularity is Granularity.TENSOR else weight.scale
         zeros = None
         if not fmt.symmetric:
             zeros = _by_lane(weight.zero_points().to(torch.uint8).expand(rows, -1), shape)
-        return cls(_codes(padded, fmt.bits), _by_lane(scale, shape), zeros, shape)
+        return cls(codes, _by_lane(scale, shape), zeros, shape)
 
     @property
     def nbytes(self) -> int:
@@ -152,13 +160,13 @@ def counts(shape: Shape) -> tuple[int, int, int, int]:
 
 
 def _padded(codes: Tensor, shape: Shape) -> Tensor:
-    """[rows, cols] → [64 · row tiles, 64 · column tiles], each group from a step on."""
-    rows, cols, size, _ = shape
-    row_tiles, col_tiles, group_steps, _ = counts(shape)
+    """Some rows, [n, cols] → [64 · n's tiles, 64 · column tiles], each group from a step on."""
+    _, cols, size, _ = shape
+    _, col_tiles, group_steps, _ = counts(shape)
     if size < cols:
-        groups = F.pad(codes, (0, -cols % size)).view(rows, -(-cols // size), size)
+        groups = F.pad(codes, (0, -cols % size)).view(len(codes), -(-cols // size), size)
         codes = F.pad(groups, (0, group_steps * STEP - size)).flatten(1)
-    return F.pad(codes, (0, col_tiles * TILE - codes.shape[1], 0, row_tiles * TILE - rows))
+    return F.pad(codes, (0, col_tiles * TILE - codes.shape[1], 0, -len(codes) % TILE))
 
 
 def _codes(padded: Tensor, bits: int) -> Tensor:

@@ -112,3 +112,10 @@ def test_parts_that_are_no_tiles_are_refused(damage) -> None:
     tiles = Tiles.of(made(Format.parse("uint4:group16"), 5, 40))
     with pytest.raises(InputError, match=r"packed_linear: torch.* are no tiles of a weight of shape"):
         damage(tiles).check("packed_linear")
+
+
+def test_large_ones_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = made(Format.parse("uint5:group24"), 300, 70)
+    whole = Tiles.of(weight)
+    monkeypatch.setattr("eqnet.ops.tiles._AT_ONCE", 2 * 64 * 70)
+    assert torch.equal(Tiles.of(weight).codes, whole.codes)
