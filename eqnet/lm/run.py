@@ -154,8 +154,8 @@ class LanguageRun:
             InputError: the target runs nothing of some layer.
         """
         check_budgets(budgets)
+        runs = _part_of(self.space, target) if target is not None else self.space
         Problem.of(self.space, budgets, target)
-        runs = target.restrict(self.space) if target is not None else self.space
         with ExitStack() as stack:
             final = {
                 part: stack.enter_context(Store.open(self.folder / name, f"{self.identity}:{_digest(ids)}"))
@@ -313,6 +313,19 @@ def is_language_run(folder: Path) -> bool:
 
 def _known(**scores: float | None) -> dict[str, float]:
     return {part: score for part, score in scores.items() if score is not None}
+
+
+def _part_of(space: ElasticSpace, target: Target) -> ElasticSpace:
+    """What runs on the target."""
+    try:
+        return target.restrict(space)
+    except InputError as e:
+        if not target.space or "a=float" in target.space:
+            raise
+        raise InputError(
+            f"{target.name} quantizes inputs, too, and of language models weights alone are quantized; take a target "
+            "that runs these, which 'eqnet targets' shows, such as gguf"
+        ) from e
 
 
 def _digest(ids: Tensor) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eqnet.errors import BudgetError, RunError
+from eqnet.errors import BudgetError, InputError, RunError
+from eqnet.export.targets import load_target
 from eqnet.lm.run import LanguageRun, Plan
 from eqnet.lm.search import settings_of
 from eqnet.search.budget import Budget
@@ -74,3 +75,11 @@ def test_a_folder_of_another_model_is_refused(model: Path, tmp_path: Path) -> No
         LanguageRun(tmp_path / "run", Plan(str(model), method="rtn", space=SPACE))
     with pytest.raises(RunError, match="holds no run of a language model"):
         LanguageRun.reopen(tmp_path)
+
+
+def test_a_target_that_quantizes_inputs_is_refused(model: Path, tmp_path: Path) -> None:
+    with (
+        LanguageRun(tmp_path / "run", Plan(str(model), space=SPACE)) as run,
+        pytest.raises(InputError, match=r"^snpe quantizes inputs, too, .* such as gguf$"),
+    ):
+        run.search([Budget.parse("4.25bpw")], SETTINGS, load_target("snpe"))
