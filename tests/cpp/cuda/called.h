@@ -7,10 +7,17 @@
 
 namespace cases {
 
-// y: [tokens, rows]. bias: [rows], or empty. All but the last call leave what the next one begins with.
 template <typename T>
-std::vector<T> linear(const Weight& weight, const std::vector<T>& x, std::int64_t tokens,
-                      const std::vector<float>& bias, int activation, int calls = 1) {
+struct Called {
+  std::vector<T> y;                // [tokens, rows]
+  eqnet::cuda::Recorder launched;  // by all calls
+  std::int64_t bytes;              // of memory that the layer needs
+};
+
+// bias: [rows], or empty. All but the last call leave what the next one begins with.
+template <typename T>
+Called<T> linear(const Weight& weight, const std::vector<T>& x, std::int64_t tokens, const std::vector<float>& bias,
+                 int activation, int calls = 1) {
   const eqnet_cuda_weight given = weight.given();
   const Buffer<const T> of_x("x", x);
   const Buffer<const float> of_bias("bias", bias);
@@ -30,7 +37,7 @@ std::vector<T> linear(const Weight& weight, const std::vector<T>& x, std::int64_
   expect_clean("linear", recorder.reports);
   EXPECT(y.unwritten_bytes() == 0, "%zu", y.unwritten_bytes());
   for (const std::uint32_t counter : counters.values()) EXPECT(counter == 0, "%u", counter);
-  return y.values();
+  return {y.values(), std::move(recorder), bytes};
 }
 
 // A bias whose elements differ.

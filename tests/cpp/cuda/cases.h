@@ -2,6 +2,7 @@
 // kernels should make of them, in float64.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -161,6 +162,22 @@ std::vector<T> draw(std::int64_t count, unsigned seed) {
   std::vector<T> values;
   for (std::int64_t i = 0; i < count; ++i) values.push_back(narrow<T>(normal(random)));
   return values;
+}
+
+// The activations of eqnet/cuda.h.
+inline double activated(double x, int activation) {
+  switch (activation) {
+    case EQNET_RELU:
+      return std::max(x, 0.0);
+    case EQNET_SILU:
+      return x / (1 + std::exp(-x));
+    case EQNET_GELU:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case EQNET_GELU_TANH:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+    default:
+      return x;
+  }
 }
 
 // Bounds of errors, of the sum of magnitudes and of the result.

@@ -10,7 +10,7 @@
 
 #include <cstdlib>
 
-#include "cases.h"
+#include "called.h"
 #include "cuda/current.h"
 
 namespace {
@@ -36,32 +36,23 @@ int figures(const eqnet::cuda::Device& device, std::int64_t rows, std::int64_t c
             std::int64_t tokens) {
   eqnet::cuda::emulated_device() = device;
   const cases::Weight weight({bits, group_size, true}, rows, cols);
-  const eqnet_cuda_weight given = weight.given();
   eqnet::cuda::Recorder recorder;
   std::int64_t minimum = weight.bytes();
   if (tokens == 0) {
     const cases::Buffer<half> out("out", static_cast<std::size_t>(rows * cols));
     minimum += rows * cols * 2;
+    const eqnet_cuda_weight given = weight.given();
     if (eqnet_cuda_dequantize(&given, out.address(), EQNET_FLOAT16, &recorder) != 0) return fail(eqnet_cuda_message());
+    cases::expect_clean("dequantize", recorder.reports);
   } else {
-    std::int64_t bytes, count;
-    if (eqnet_cuda_linear_needs(&given, EQNET_FLOAT16, tokens, &bytes, &count) != 0) return fail(eqnet_cuda_message());
-    const cases::Buffer<const half> x("x", cases::draw<half>(tokens * cols, 2));
-    const cases::Buffer<half> y("y", static_cast<std::size_t>(tokens * rows));
-    const cases::Buffer<unsigned char> memory("memory", static_cast<std::size_t>(bytes));
-    const cases::Buffer<std::uint32_t> counters("counters",
-                                                std::vector<std::uint32_t>(static_cast<std::size_t>(count)));
     minimum += tokens * (rows + cols) * 2;
-    if (eqnet_cuda_linear(&given, x.address(), EQNET_FLOAT16, tokens, nullptr, EQNET_NO_ACTIVATION, y.address(),
-                          memory.address(), counters.address(), &recorder) != 0) {
-      return fail(eqnet_cuda_message());
-    }
+    recorder = cases::linear(weight, cases::draw<half>(tokens * cols, 2), tokens, {}, EQNET_NO_ACTIVATION).launched;
   }
+  if (check::failures > 0) return 1;  // it is told what
   std::printf("{\"minimum_bytes\": %lld, \"flops\": %lld, \"launches\": [", static_cast<long long>(minimum),
               static_cast<long long>(2 * rows * cols * tokens));
   for (std::size_t i = 0; i < recorder.reports.size(); ++i) {
     const eqnet::emulator::Report& report = recorder.reports[i];
-    if (!report.findings.empty()) return fail(report.text().c_str());
     const Launch& launch = recorder.launches[i];
     std::printf(
         "%s{\"kernel\": \"%s\", \"blocks\": %lld, \"threads\": %u, \"dynamic_bytes\": %zu, \"read_bytes\": %lld, "

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "cases.h"
-#include "cuda/columns.h"
 #include "cuda/product.h"
 
 namespace cases {
@@ -21,15 +20,15 @@ struct Multiplied {
 // x: [tokens, cols] with the columns where those of the tiles are.
 template <typename T>
 std::vector<T> padded(const std::vector<T>& x, const TileShape& shape, std::int64_t tokens) {
-  const auto columns = eqnet::cuda::Columns::of(shape);
-  std::vector<T> to;
+  const std::int64_t group_cols = shape.group_steps() * eqnet::kTileStep, padded_cols = shape.padded_cols();
+  std::vector<T> all(static_cast<std::size_t>(tokens * padded_cols), T{0});
   for (std::int64_t token = 0; token < tokens; ++token) {
-    for (int place = 0; place < columns.padded_cols; ++place) {
-      const int column = columns.at(place);
-      to.push_back(column < 0 ? T{} : x[static_cast<std::size_t>(token * shape.cols + column)]);
+    for (std::int64_t col = 0; col < shape.cols; ++col) {
+      const std::int64_t at = col / shape.group_size * group_cols + col % shape.group_size;
+      all[static_cast<std::size_t>(token * padded_cols + at)] = x[static_cast<std::size_t>(token * shape.cols + col)];
     }
   }
-  return to;
+  return all;
 }
 
 // multiply(product, recorder) launches the product.

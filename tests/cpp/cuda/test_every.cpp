@@ -14,7 +14,7 @@ void expect_every(const cases::Weight& weight) {
   const std::vector<float> bias = cases::some_bias(weight.shape.rows);
   for (const std::int64_t tokens : {1, 2, 7, 8, 9, 16, 17, 64, 65}) {
     const std::vector<T> x = cases::draw<T>(tokens * weight.shape.cols, static_cast<unsigned>(tokens));
-    const std::vector<T> y = cases::linear(weight, x, tokens, bias, EQNET_NO_ACTIVATION);
+    const std::vector<T> y = cases::linear(weight, x, tokens, bias, EQNET_NO_ACTIVATION).y;
     // Products with many tokens may round weights to the type of activations.
     cases::expect_product("linear", weight, x, tokens, bias, y, cases::kUnit<T>);
   }

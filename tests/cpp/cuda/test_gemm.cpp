@@ -1,8 +1,8 @@
 // The product for more than 8 tokens: every format, arrangement and awkward shape against float64, the same bits in any
 // order of blocks, what it reads, and whether its plans fit.
 
-#include "cases.h"
 #include "cuda/gemm.h"
+#include "multiplied.h"
 
 namespace {
 
@@ -15,20 +15,6 @@ constexpr Device kLarge{108, 80, 163 << 10, 164 << 10};
 constexpr Device kLarger{132, 90, 227 << 10, 228 << 10};
 constexpr Device kSmall{3, 86, 99 << 10, 100 << 10};
 
-// x: [tokens, padded columns].
-template <typename T>
-std::vector<T> padded(const std::vector<T>& x, const TileShape& shape, std::int64_t tokens) {
-  const std::int64_t group_cols = shape.group_steps() * eqnet::kTileStep, padded_cols = shape.padded_cols();
-  std::vector<T> all(static_cast<std::size_t>(tokens * padded_cols), T{0});
-  for (std::int64_t token = 0; token < tokens; ++token) {
-    for (std::int64_t col = 0; col < shape.cols; ++col) {
-      const std::int64_t at = col / shape.group_size * group_cols + col % shape.group_size;
-      all[static_cast<std::size_t>(token * padded_cols + at)] = x[static_cast<std::size_t>(token * shape.cols + col)];
-    }
-  }
-  return all;
-}
-
 // A product and what it is made of.
 template <typename T>
 struct Case {
@@ -40,24 +26,14 @@ struct Case {
   GemmPlan plan(const Device& device) const { return plan_gemm(GemmSize::of(weight.shape, tokens), device); }
 
   std::vector<T> run(const GemmPlan& plan, bool backwards = false, int activation = EQNET_NO_ACTIVATION) {
-    const Needs needs = needs_of(plan);
-    const cases::Buffer<const T> in("x", padded(x, weight.shape, tokens));
-    const cases::Buffer<const float> biases("bias", bias);
-    const cases::Buffer<T> out("y", static_cast<std::size_t>(tokens * weight.shape.rows));
-    const cases::Buffer<float> memory("memory", static_cast<std::size_t>(needs.bytes / 4));
-    const cases::Buffer<unsigned> counters("counters", std::vector<unsigned>(static_cast<std::size_t>(needs.counters)));
-    Recorder recorder;
-    recorder.backwards = backwards;
-    launch_gemm(Product<T>{Tiles::of(weight.given()), in.address(), bias.empty() ? nullptr : biases.address(),
-                           out.address(), static_cast<int>(tokens), activation, memory.address(), counters.address()},
-                weight.shape.bits, plan, &recorder);
-    report = recorder.reports[0];
-    cases::expect_clean("gemm", recorder.reports);
-    EXPECT(out.unwritten_bytes() == 0, "%zu", out.unwritten_bytes());
-    for (const unsigned counter : counters.values()) EXPECT(counter == 0, "%u", counter);
+    const auto made = cases::multiplied("gemm", weight, x, tokens, bias, activation, needs_of(plan), backwards,
+                                        [&](const Product<T>& product, Recorder* recorder) {
+                                          launch_gemm(product, weight.shape.bits, plan, recorder);
+                                        });
+    report = made.reports[0];
     EXPECT(report.traffic.bank_conflicts == 0, "%s, %lld tokens: %lld", weight.format.text().c_str(),
            static_cast<long long>(tokens), static_cast<long long>(report.traffic.bank_conflicts));
-    return out.values();
+    return made.y;
   }
 
   // Scales of groups are rounded to the type, if they are of another one, and multiply weights in it.
@@ -137,18 +113,6 @@ TEST(gemm_many_tokens) {
 }
 
 TEST(gemm_activations) {
-  const auto expected = [](double x, int activation) {
-    switch (activation) {
-      case EQNET_RELU:
-        return std::fmax(x, 0.0);
-      case EQNET_SILU:
-        return x / (1.0 + std::exp(-x));
-      case EQNET_GELU:
-        return 0.5 * x * (1.0 + std::erf(x / std::sqrt(2.0)));
-      default:
-        return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
-    }
-  };
   Case<half> product({4, 0, false}, 67, 64, 19, true);
   const GemmPlan plan = product.plan(kLarge);
   const std::vector<half> plain = product.run(plan);
@@ -158,7 +122,7 @@ TEST(gemm_activations) {
       const auto x = static_cast<double>(cases::widen(plain[i])), got = static_cast<double>(cases::widen(y[i]));
       // Of x that is rounded already; activations are at most 1.13 times as steep.
       const double bound = cases::kUnit<half> * (1.2 * std::fabs(x) + std::fabs(got)) + 1e-6;
-      EXPECT(std::fabs(got - expected(x, activation)) <= bound, "%d of %g: %g", activation, x, got);
+      EXPECT(std::fabs(got - cases::activated(x, activation)) <= bound, "%d of %g: %g", activation, x, got);
     }
   }
 }

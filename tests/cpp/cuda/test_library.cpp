@@ -18,21 +18,6 @@ struct On {
   ~On() { emulated_device().capability = 80; }
 };
 
-double activated(double x, int activation) {
-  switch (activation) {
-    case EQNET_RELU:
-      return std::max(x, 0.0);
-    case EQNET_SILU:
-      return x / (1 + std::exp(-x));
-    case EQNET_GELU:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case EQNET_GELU_TANH:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
-    default:
-      return x;
-  }
-}
-
 // Products are summed in float32, and functions of them taken there; weights may be rounded to 16 bits. All are smooth,
 // with slopes up to 1.13.
 template <typename T>
@@ -45,7 +30,7 @@ std::vector<T> multiplies(const cases::Format& format, std::int64_t rows, std::i
   const std::vector<T> values = cases::draw<T>(tokens * cols, 2);
   const std::vector<float> added = with_bias ? cases::some_bias(rows) : std::vector<float>();
   // Twice: what the first call leaves in the counters is what the second one begins with.
-  const std::vector<T> got = cases::linear(weight, values, tokens, added, activation, 2);
+  const std::vector<T> got = cases::linear(weight, values, tokens, added, activation, 2).y;
   for (std::int64_t token = 0; token < tokens; ++token) {
     for (std::int64_t row = 0; row < rows; ++row) {
       double sum = with_bias ? static_cast<double>(added[static_cast<std::size_t>(row)]) : 0;
@@ -56,7 +41,7 @@ std::vector<T> multiplies(const cases::Format& format, std::int64_t rows, std::i
         sum += product;
         magnitudes += std::fabs(product);
       }
-      const double value = activated(sum, activation);
+      const double value = cases::activated(sum, activation);
       const double is = static_cast<double>(cases::widen(got[static_cast<std::size_t>(token * rows + row)]));
       EXPECT(std::fabs(is - value) <= kError<T> * magnitudes, "%s, activation %d: (%lld, %lld) is %g, not %g",
              format.text().c_str(), activation, static_cast<long long>(token), static_cast<long long>(row), is, value);
@@ -88,19 +73,9 @@ struct Launched {
 
 Launched launched(std::int64_t cols, std::int64_t tokens) {
   const cases::Weight weight({4, 0, true}, 64, cols);
-  const eqnet_cuda_weight given = weight.given();
-  std::int64_t bytes = -1, count = -1;
-  EXPECT(eqnet_cuda_linear_needs(&given, EQNET_FLOAT16, tokens, &bytes, &count) == 0, "%s", eqnet_cuda_message());
-  const cases::Buffer<const half> x("x", cases::draw<half>(tokens * cols, 2));
-  const cases::Buffer<half> y("y", static_cast<std::size_t>(tokens * 64));
-  const cases::Buffer<unsigned char> memory("memory", static_cast<std::size_t>(bytes));
-  const cases::Buffer<std::uint32_t> counters("counters", std::vector<std::uint32_t>(static_cast<std::size_t>(count)));
-  Recorder recorder;
-  EXPECT(eqnet_cuda_linear(&given, x.address(), EQNET_FLOAT16, tokens, nullptr, 0, y.address(), memory.address(),
-                           counters.address(), &recorder) == 0,
-         "%s", eqnet_cuda_message());
-  Launched found{{}, bytes};
-  for (const eqnet::emulator::Launch& launch : recorder.launches) found.kernels.push_back(launch.kernel);
+  const auto called = cases::linear(weight, cases::draw<half>(tokens * cols, 2), tokens, {}, EQNET_NO_ACTIVATION);
+  Launched found{{}, called.bytes};
+  for (const eqnet::emulator::Launch& launch : called.launched.launches) found.kernels.push_back(launch.kernel);
   return found;
 }
 
