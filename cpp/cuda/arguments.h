@@ -3,9 +3,8 @@
 
 #include <cstdint>
 
-#include "eqnet/cuda.h"
-#include "eqnet/tiles.h"
 #include "launch.h"
+#include "tiles.h"
 
 namespace eqnet::cuda {
 
@@ -51,10 +50,6 @@ struct LinearNeeds {
   std::int64_t bytes;         // with those
   std::int64_t counters;
 };
-
-inline TileShape shape_of(const eqnet_cuda_weight& weight) {
-  return {weight.rows, weight.cols, weight.group_size, weight.bits};
-}
 
 // Each throws Invalid, and returns whether there is anything to do. Where there is not, pointers may be null.
 bool check(const LinearArguments& arguments, const Device& device);

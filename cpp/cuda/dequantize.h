@@ -104,10 +104,10 @@ __global__ void __launch_bounds__(kDequantizeWarps * 32) dequantize_tiles(Tiles 
       UNROLL
       for (int i = 0; i < kSteps; ++i) {
         const int step = first_step + i;
-        const unsigned both = (m < 2 ? zeros[step].x : zeros[step].y) >> (m % 2 * 16);
+        const unsigned four = m < 2 ? zeros[step].x : zeros[step].y;
         unsigned a[4];  // half holds every code exactly
-        unpack<half, kBits>(lines, step, m, offset_of<half, kBits>(both & 0xff),
-                            offset_of<half, kBits>(both >> 8 & 0xff), a);
+        unpack<half, kBits>(lines, step, m, offset_of<half, kBits>(four, m % 2 * 2),
+                            offset_of<half, kBits>(four, m % 2 * 2 + 1), a);
         UNROLL
         for (int r = 0; r < 4; ++r) {
           const float2 codes = to_floats(reinterpret<half2>(a[r]));
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kDequantizeWarps * 32) dequantize_tiles(Tiles 
 
 template <typename T>
 void dequantize(const eqnet_cuda_weight& weight, T* out, Stream stream) {
-  const TileShape shape{weight.rows, weight.cols, weight.group_size, weight.bits};
+  const TileShape shape = shape_of(weight);
   const Columns columns = Columns::of(shape);
   const bool in_pieces = columns.in_place() && shape.cols % kStoredCols<T> == 0;
   const std::int64_t blocks = (shape.row_tiles() * shape.col_tiles() + kDequantizeWarps - 1) / kDequantizeWarps;

@@ -46,17 +46,8 @@ constexpr bool kByFloat = sizeof(T) == 2 && !std::is_same_v<T, half> && kBits ==
 
 constexpr unsigned kMagicFloat = 0x4b000000u;  // 2^23
 
-// What is taken from both numbers of a pair: the zero point of a channel, and what the bits stand above.
-template <typename T, int kBits>
-__device__ __forceinline__ unsigned offset_of(unsigned zero) {
-  if constexpr (kByFloat<T, kBits>) {
-    return kMagicFloat | zero;
-  } else {
-    return Magic<T>::kPair | zero | zero << 16;
-  }
-}
-
-// The same of byte `which` of some zero points, by one instruction, or two for a place (of unpacked()) other than 0.
+// What is taken from both numbers of a pair: byte `which` of some zero points, and what the bits stand above. One
+// instruction, or two for a place (of unpacked()) other than 0.
 template <typename T, int kBits>
 __device__ __forceinline__ unsigned offset_of(unsigned zeros, int which, int place = 0) {
   const auto byte = static_cast<unsigned>(which);

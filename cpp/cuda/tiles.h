@@ -7,6 +7,10 @@
 
 namespace eqnet::cuda {
 
+inline TileShape shape_of(const eqnet_cuda_weight& weight) {
+  return {weight.rows, weight.cols, weight.group_size, weight.bits};
+}
+
 struct Tiles {
   const uint4* codes;
   const void* scales;
@@ -19,7 +23,7 @@ struct Tiles {
   int group_steps;  // of a group
 
   static Tiles of(const eqnet_cuda_weight& weight) {
-    const TileShape shape{weight.rows, weight.cols, weight.group_size, weight.bits};
+    const TileShape shape = shape_of(weight);
     return {static_cast<const uint4*>(weight.codes),
             weight.scales,
             static_cast<const unsigned char*>(weight.zeros),

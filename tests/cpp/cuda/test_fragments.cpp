@@ -18,9 +18,10 @@ __global__ void unpack_tile(Tiles weight, unsigned* out) {
     const uint2 zeros = load_zeros<kBits>(weight, 0, step / weight.group_steps, lane);
     UNROLL
     for (int m = 0; m < 4; ++m) {
-      const unsigned both = (m < 2 ? zeros.x : zeros.y) >> (m % 2 * 16);
+      const unsigned four = m < 2 ? zeros.x : zeros.y;
       unsigned a[4];
-      unpack<T, kBits>(lines, step, m, offset_of<T, kBits>(both & 0xff), offset_of<T, kBits>(both >> 8 & 0xff), a);
+      unpack<T, kBits>(lines, step, m, offset_of<T, kBits>(four, m % 2 * 2), offset_of<T, kBits>(four, m % 2 * 2 + 1),
+                       a);
       UNROLL
       for (int i = 0; i < 4; ++i) store(out + ((step * 4 + m) * 4 + i) * 32 + lane, a[i]);
     }
