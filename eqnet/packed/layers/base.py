@@ -140,6 +140,9 @@ class PackedLayer(nn.Module):
     path: str
     compute: str = "float"
 
+    _prepared: Any = None
+    """What was made of what is stored for where the layer computes; it can be made again."""
+
     @classmethod
     def convert(
         cls: type[T],
@@ -236,6 +239,14 @@ class PackedLayer(nn.Module):
     def cast_bias(self, dtype: torch.dtype) -> Tensor | None:
         """The bias in the type that the layer computes in."""
         return self.bias.to(dtype) if self.bias is not None else None
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._prepared = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_prepared"}
 
     def extra_repr(self) -> str:
         """Formats and shape, as ``print`` shows them."""

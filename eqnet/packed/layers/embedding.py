@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class PackedEmbedding(PackedLayer):
     embedding_dim: int
     padding_idx: int | None
 
-    _copy: tuple[Tensor, Tensor, Tensor | None] | None = None
+    _prepared: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Integers of any shape → [..., embedding_dim], in the type of the table before it was quantized."""
@@ -34,22 +33,14 @@ class PackedEmbedding(PackedLayer):
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
         """What is stored, where it is looked up."""
         parts = self.codes, self.scale, self.zero_point
-        if device == self.codes.device or torch.compiler.is_compiling():
+        if device == self.codes.device:
             return parts
-        if self._copy is None or self._copy[0].device != device:
+        if self._prepared is None or self._prepared[0].device != device:
             codes, scale, zero_point = parts
-            self._copy = codes.to(device), scale.to(device), None if zero_point is None else zero_point.to(device)
-        return self._copy
+            self._prepared = codes.to(device), scale.to(device), None if zero_point is None else zero_point.to(device)
+        return self._prepared
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedEmbedding:
         super()._apply(fn, recurse)
-        self._copy = None
+        self._prepared = None
         return self
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._copy = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what can be made again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_copy"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -132,11 +132,3 @@ class PackedLinear(PackedLayer):
             elif self.device.type != "cpu":
                 self._let_go()
         return self
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._prepared = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what can be made again."""
-        return {name: value for name, value in self.__dict__.items() if name != "_prepared"}
