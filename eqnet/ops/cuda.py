@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,15 +39,22 @@ _BFLOAT16_CAPABILITY = 8
 _i32, _i64, _pointer = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 
 
-class _Weight(ctypes.Structure):
-    """``eqnet_cuda_weight``."""
+class _Matrix(ctypes.Structure):
+    """What a weight and a table begin with."""
 
-    _fields_ = (
+    _fields_: ClassVar[Sequence[tuple[str, Any]]] = (
         ("rows", _i64),
         ("cols", _i64),
         ("group_size", _i64),
         ("bits", _i32),
         ("scale_type", _i32),
+    )
+
+
+class _Weight(_Matrix):
+    """``eqnet_cuda_weight``."""
+
+    _fields_ = (
         ("codes", _pointer),
         ("scales", _pointer),
         ("zeros", _pointer),
@@ -58,15 +66,10 @@ class _Weight(ctypes.Structure):
         return cls(*tiles.shape, _ELEMENTS[scales.dtype], tiles.codes.data_ptr(), scales.data_ptr(), address(zeros))
 
 
-class _Table(ctypes.Structure):
+class _Table(_Matrix):
     """``eqnet_cuda_table``."""
 
     _fields_ = (
-        ("rows", _i64),
-        ("cols", _i64),
-        ("group_size", _i64),
-        ("bits", _i32),
-        ("scale_type", _i32),
         ("scale_per_row", _i32),
         ("codes", _pointer),
         ("scale", _pointer),
