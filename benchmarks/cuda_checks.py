@@ -78,10 +78,10 @@ def failures(library: CudaLibrary, device: torch.device, every: int = 1) -> Iter
             yield _product(library, f"linear {name} {dtype} {tokens} tokens", tiles, exact, dtype, tokens)
 
 
-def moved(tiles: Tiles, device: torch.device) -> Tiles:
-    """The same weight on a device."""
-    zeros = None if tiles.zeros is None else tiles.zeros.to(device)
-    return Tiles(tiles.codes.to(device), tiles.scales.to(device), zeros, tiles.shape)
+def moved(tiles: Tiles, device: torch.device, *, copy: bool = False) -> Tiles:
+    """The same weight on a device; memory of its own, if that is asked for."""
+    codes, scales, zeros = (None if part is None else part.to(device, copy=copy) for part in tiles[:3])
+    return tiles._replace(codes=codes, scales=scales, zeros=zeros)
 
 
 def _product(

@@ -172,7 +172,7 @@ def ours(library: CudaLibrary, x: Tensor, shape: tuple[int, int], bits: Sequence
         if width in bits:
             weight = random_weight(width, group, True, shape, torch.float16)
             tiles = moved(Tiles.of(weight), x.device)
-            copies = [copied(tiles) for _ in range(copies_of(tiles.nbytes, x.device))]
+            copies = [moved(tiles, x.device, copy=True) for _ in range(copies_of(tiles.nbytes, x.device))]
             calls: list[Call] = [partial(cuda.linear, library, x, each, None, out) for each in copies]
             yield Contender(f"eqnet {weight.format}", tiles.nbytes, calls)
 
@@ -215,12 +215,6 @@ def timed(library: CudaLibrary, device: torch.device, dtype: torch.dtype, bits: 
                 max(each.nbytes / memory, operations / arithmetic) / time,
                 seconds[PEERS[0].name] / time,
             )
-
-
-def copied(tiles: Tiles) -> Tiles:
-    """Another copy on the same device."""
-    zeros = None if tiles.zeros is None else tiles.zeros.clone()
-    return Tiles(tiles.codes.clone(), tiles.scales.clone(), zeros, tiles.shape)
 
 
 def show(rows: Sequence[Row]) -> None:
