@@ -52,14 +52,14 @@ class Panels(NamedTuple):
             InputError: the weight has no columns, or is on another device.
         """
         outline = _outline(weight)
-        zero_point = None if weight.zero_point is None else _bytes(weight.zero_point)
+        zero_point = None if weight.zero_point is None else as_bytes(weight.zero_point)
         matrix = Matrix(
             outline.format,
             outline.rows,
             outline.cols,
             outline.scale_type,
-            _bytes(weight.codes),
-            _bytes(weight.scale),
+            as_bytes(weight.codes),
+            as_bytes(weight.scale),
             zero_point,
         )
         room = lines(outline.room) if memory is None else memory.numpy()
@@ -114,7 +114,8 @@ def _outline(weight: PackedTensor) -> Outline:
     return Outline(weight.format, weight.rows, weight.cols, str(weight.scale.dtype).removeprefix("torch."))
 
 
-def _bytes(part: Tensor) -> Bytes:
+def as_bytes(part: Tensor) -> Bytes:
+    """What a tensor in the memory of the CPU holds, row by row, uint8 of one dimension; a view where that can be."""
     data: Bytes = part.detach().contiguous().view(-1).view(torch.uint8).numpy()
     return data
 

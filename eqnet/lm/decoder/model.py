@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from eqnet.lm.decoder.blocks import Table, UnknownBlockError, Vector
 from eqnet.lm.decoder.engine import Decoder
@@ -17,7 +17,7 @@ from eqnet.lm.decoder.families import FAMILIES
 from eqnet.lm.decoder.positions import check_kind
 from eqnet.lm.decoder.reading import Attention, Paths, blocks_of
 from eqnet.lm.structure import structure_of
-from eqnet.ops.panels import room
+from eqnet.ops.panels import as_bytes, room
 from eqnet.packed.layers import PackedLinear
 from eqnet.packed.model import PackedModel
 from eqnet.packed.panels import Bytes, MatrixPanels
@@ -136,7 +136,7 @@ class _Layer:
     def panels(self) -> MatrixPanels:
         """See ``Weight``."""
         codes, scales, zeros, shape = self.module.panels
-        parts = _bytes(codes), _bytes(scales), None if zeros is None else _bytes(zeros)
+        parts = as_bytes(codes), as_bytes(scales), None if zeros is None else as_bytes(zeros)
         return MatrixPanels(*parts, type_name(scales.dtype), shape)
 
 
@@ -151,8 +151,3 @@ class _ModelTable:
         """See ``Table``."""
         rows: Vector = self._module(torch.from_numpy(ids)).float().contiguous().numpy()
         return rows
-
-
-def _bytes(part: Tensor) -> Bytes:
-    data: Bytes = part.view(torch.uint8).numpy()
-    return data
