@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from eqnet.errors import InputError
 from eqnet.formats import Format, Granularity
 from eqnet.ops.panels import PLANES, SCALE_TYPES, Shape
+from eqnet.packed.planes import pack, unpack
 
 if TYPE_CHECKING:
     from eqnet.packed.tensor import PackedTensor
@@ -51,8 +52,6 @@ class Tiles(NamedTuple):
         Raises:
             InputError: the weight has no columns.
         """
-        from eqnet.packed.planes import unpack
-
         rows, cols, fmt = weight.rows, weight.cols, weight.format
         if cols == 0:
             raise InputError(f"tiles are made of a weight with columns; this one is [{rows}, {cols}]")
@@ -73,7 +72,6 @@ class Tiles(NamedTuple):
 
     def stored(self, fmt: Format) -> PackedTensor:
         """What ``of`` was given, bit for bit, if ``fmt`` is its format."""
-        from eqnet.packed.planes import pack
         from eqnet.packed.tensor import PackedTensor
 
         rows, cols, *_ = self.shape
