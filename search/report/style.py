@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from eqnet.search.report.units import power_of_ten
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -118,6 +120,15 @@ def name_columns(ax: Axes, names: Sequence[str], inches: float) -> None:
     upright = max(map(len, names)) * 0.078 > inches
     ax.set_xticks(range(len(names)), list(names), rotation=90 if upright else 0, fontsize=7.5)
     ax.tick_params(axis="x", length=0)
+
+
+def logarithmic(ax: Axes) -> None:
+    """Makes the y axis logarithmic, with powers of ten as text: what matplotlib writes by itself is a formula."""
+    from matplotlib.ticker import NullFormatter
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int) -> None:

@@ -324,6 +324,13 @@ def test_a_language_model_is_shown_by_divergence_perplexity_and_block(language: 
         assert text not in words
 
 
+def test_powers_of_ten_are_written_out(language: Path) -> None:
+    (drawn,) = language.rglob("divergence.svg")
+    text = drawn.read_text(encoding="utf-8")
+    assert "10⁻" in text
+    assert "$" not in text  # a formula that nobody reads
+
+
 def test_blocks_are_in_one_map_and_what_is_outside_is_named() -> None:
     names = ["model.embed", *(f"model.layers.{i}.{part}" for i in range(6) for part in ("attn.q", "mlp.up")), "head"]
     data = make_report_data(names=names, weight_only=True, perplexity=True)

@@ -39,7 +39,8 @@ def draw_divergence(data: ReportData) -> Figure | None:
     factor, symbol = prefix(max(map(abs, every_x))) if metric.prefixed else (1.0, "")
 
     figure = style.new_figure(style.WIDTH, _HEIGHT)
-    ax = figure.add_subplot(yscale="log")
+    ax = figure.add_subplot()
+    style.logarithmic(ax)
     handles: list[Line2D] = []
 
     def points(xy: np.ndarray[Any, Any], mark: str, label: str, **looks: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eqnet.search.report import style
-from eqnet.search.report.units import power_of_ten, shortened
+from eqnet.search.report.units import shortened
 from eqnet.search.result import LayerResult, ReportData
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ def draw_sensitivity(data: ReportData) -> Figure | None:
 
 
 def _draw_band(ax: Axes, layers: list[LayerResult], names: list[str], columns: int) -> None:
-    from matplotlib.ticker import NullFormatter
-
     # A width that costs nothing at all has no place on a logarithmic axis.
     dots = [
         (x, bits, value)
@@ -71,9 +69,7 @@ def _draw_band(ax: Axes, layers: list[LayerResult], names: list[str], columns: i
         markeredgewidth=1.4,
         zorder=4,
     )
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(lambda value, _: power_of_ten(value))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    style.logarithmic(ax)
     ax.grid(False, axis="x")
     ax.set_xlim(-0.5, max(columns, style.FEWEST_COLUMNS) - 0.5)
     style.name_columns(ax, names, _INCHES / max(columns, style.FEWEST_COLUMNS))
