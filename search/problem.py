@@ -28,6 +28,10 @@ PATIENCE, TOLERANCE = 50, 1e-3
 thousandth, which is far below the error of any prediction."""
 
 
+PRICES, SEEDS = 1000, 64
+"""Of a unit of the metric that is traded for quality; and networks, each the best at one, with which a front begins."""
+
+
 class Predicts(Protocol):
     """A predictor of the logarithm of the divergence, over genes of the supernet's whole space."""
 
@@ -158,9 +162,7 @@ class Problem:
 
     def exact(self, predictor: Predicts) -> Genes:
         """The subnet [sets] that is best by the additive part of the predictor alone, for certain."""
-        assert predictor.additive is not None, "fit the predictor first"
-        losses = [nats[table] for nats, table in zip(predictor.additive.tables, self.table, strict=True)]
-        optimum = minimize(losses, *self._bounds())
+        optimum = minimize(self._losses(predictor), *self._bounds())
         if optimum is None:
             raise BudgetError(f"no network meets {' and '.join(map(str, self.budgets))} together; relax one of them")
         return optimum.genes
@@ -181,13 +183,39 @@ class Problem:
     def front(self, predictor: Predicts, rng: np.random.Generator) -> list[tuple[Genes, float, int]]:
         """The Pareto front of predicted value against ``metric``: (genes, value, cost), cheapest first.
 
-        It runs on past the budget of that metric, but keeps to the others.
+        It runs on past the budget of that metric, but keeps to the others. The search begins with what is best by the
+        additive part of the predictor at each price of a unit of the metric: of many layers, chance finds nothing near.
         """
         costs, limits = self.costs.constraints([b for b in self.budgets if b.metric != self.metric])
         traded = self.costs.tables[self.metric]
         return pareto_search(
-            self.space.sizes, self._predict(predictor), traded, rng, costs=costs, limits=limits, generations=100
+            self.space.sizes,
+            self._predict(predictor),
+            traded,
+            rng,
+            costs=costs,
+            limits=limits,
+            generations=100,
+            seeds=self._at_prices(predictor, traded),
         )
+
+    def _at_prices(self, predictor: Predicts, traded: Sequence[Genes]) -> list[Genes]:
+        """Genes of least loss and cost together, at prices from where cost is all to where loss is, of even costs."""
+        losses = self._losses(predictor)
+        fair = sum(map(np.ptp, losses)) / max(
+            sum(map(np.ptp, traded)), 1
+        )  # at which all of one is worth all of the other
+        prices = fair * np.geomspace(1e-6, 1e6, PRICES)
+        pairs = list(zip(losses, traded, strict=True))
+        genes = np.stack([np.argmin(loss[:, None] + cost[:, None] * prices, axis=0) for loss, cost in pairs], axis=1)
+        totals = sum(cost[column] for cost, column in zip(traded, genes.T, strict=True))
+        even = np.linspace(np.min(totals), np.max(totals), SEEDS)
+        return list(genes[np.unique(np.abs(totals[:, None] - even).argmin(axis=0))])
+
+    def _losses(self, predictor: Predicts) -> list[Floats]:
+        """What the additive part of the predictor says of each choice of this problem, float64 [choices] for a set."""
+        assert predictor.additive is not None, "fit the predictor first"
+        return [nats[table] for nats, table in zip(predictor.additive.tables, self.table, strict=True)]
 
     def _predict(self, predictor: Predicts) -> Any:
         return lambda genes: predictor.predict(self.to_space(np.asarray(genes)))
