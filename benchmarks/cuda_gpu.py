@@ -234,10 +234,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="check alone")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="check one case in N")
     parser.add_argument("--type", choices=["float16", "bfloat16"], default="float16", help="of activations, for times")
-    parser.add_argument("--bits", type=int, nargs="+", default=list(range(2, 9)), help="widths to time")
+    parser.add_argument(
+        "--bits", type=int, nargs="+", choices=range(2, 9), default=list(range(2, 9)), help="widths to time"
+    )
     parser.add_argument("--library", type=Path, help="check this one, on the CPU")
     parser.add_argument("--json", action="store_true", help="print the times as JSON")
     arguments = parser.parse_args()
+    if arguments.every < 1:
+        parser.error(f"--every {arguments.every}: expected 1 or more")
     if arguments.library is not None:
         return int(check(CudaLibrary(arguments.library), torch.device("cpu"), arguments.every) > 0)
     if not torch.cuda.is_available():
