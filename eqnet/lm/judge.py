@@ -14,17 +14,19 @@ from torch import Tensor
 from eqnet.errors import ModelError
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.bank import Bank, Shared
+from eqnet.lm.hidden import HiddenStates
+from eqnet.lm.workers import on_threads
 from eqnet.search.store import Measurement
 
-ROWS = 256
-"""Places whose distributions over the vocabulary are compared at a time."""
+ROWS = 32
+"""Places whose distributions over the vocabulary are compared at a time; so few fit into caches."""
 
 
 class Workbench:
     """One model in memory, whose weights are those of any subnet, or the ones that it was given.
 
     Args:
-        load: gives a model of transformers, with weights; it is changed.
+        load: gives a model of transformers; it is changed. What its weights with formats hold does not matter.
         weights: every weight that has formats.
         bank: has the codes.
         original: gives the weight of a layer in floating point, float32 [rows, cols].
@@ -34,17 +36,36 @@ class Workbench:
         self, load: Callable[[], Any], weights: Sequence[Shared], bank: Bank, original: Callable[[str], Tensor]
     ) -> None:
         self._load, self._weights, self._bank, self._original = load, weights, bank, original
-        self._holds: dict[str, Format | None] = {layers.name: None for layers in weights}
+        self._holds: dict[str, Format | None] = {}
 
     def hold(self, subnet: Mapping[str, LayerFormat] | None) -> None:
         """Makes the model that of ``subnet``, or the given one if None; what it holds already stays."""
-        for layers in self._weights:
-            fmt = subnet[layers.name].weight if subnet is not None else None
-            if self._holds[layers.name] == fmt:
-                continue
+        self._put({layers: None if subnet is None else subnet[layers.name].weight for layers in self._weights})
+
+    def hold_head(self) -> None:
+        """Gives the output head, and whatever shares its weight, that of the given model."""
+        head = self._model.get_output_embeddings()
+        self._put(
+            {
+                layers: None
+                for layers in self._weights
+                if any(self._model.get_submodule(path) is head for path in layers.paths)
+            }
+        )
+
+    def _put(self, formats: Mapping[Shared, Format | None]) -> None:
+        model = self._model
+
+        def put(layers: Shared) -> None:
+            fmt = formats[layers]
             exact = self._original(layers.name) if fmt is None else self._bank.entry(layers, fmt).weight.dequantize()
-            self._model.get_submodule(layers.name).weight.data.copy_(exact)
-            self._holds[layers.name] = fmt
+            model.get_submodule(layers.name).weight.data.copy_(exact)
+
+        changed = [w for w, fmt in formats.items() if w.name not in self._holds or self._holds[w.name] != fmt]
+        for layers in changed:
+            self._holds.pop(layers.name, None)  # whatever is left of it if this fails
+        on_threads(put, changed, "Unpacking")
+        self._holds |= {layers.name: formats[layers] for layers in changed}
 
     @cached_property
     def _model(self) -> Any:
@@ -56,6 +77,22 @@ class Workbench:
         found: Tensor = self._model(input_ids=ids[None], use_cache=False).logits[0]
         return found.float()
 
+    @torch.inference_mode()
+    def head(self, hidden: Tensor) -> Tensor:
+        """What the output head makes of hidden states [T, width], float32 [T, vocabulary]."""
+        found: Tensor = self._model.get_output_embeddings()(hidden[None])[0]
+        return found.float()
+
+    def hidden(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the output head, [T, width] for ids [T], and ``logits``."""
+        seen: list[Tensor] = []
+        hook = self._model.get_output_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0][0]))
+        try:
+            logits = self.logits(ids)
+        finally:
+            hook.remove()
+        return seen[0], logits
+
 
 class LanguageJudge:
     """Measures subnets on windows of text.
@@ -65,10 +102,14 @@ class LanguageJudge:
         windows: int64 [N, T].
         compared: whether divergences are measured, which takes the model in floating point to run once; else they are
             infinite.
+        kept: of these windows; without, or where logits are not what the output head makes of them and nothing else,
+            the whole model runs.
     """
 
-    def __init__(self, bench: Workbench, windows: Tensor, *, compared: bool = True) -> None:
-        self._bench, self._windows, self._compares = bench, windows, compared
+    def __init__(
+        self, bench: Workbench, windows: Tensor, *, compared: bool = True, kept: HiddenStates | None = None
+    ) -> None:
+        self._bench, self._windows, self._compares, self._kept = bench, windows, compared, kept
         self._ahead: tuple[Future[list[Tensor]], int] | None = None
         self._stopped = False
 
@@ -126,12 +167,23 @@ class LanguageJudge:
 
     def _distributions(self) -> list[Tensor]:
         """Logarithms of the probabilities that the model in floating point gives, [T, vocabulary] of each window."""
+        kept = self._kept.read() if self._kept is not None else None
+        if kept is not None:
+            self._bench.hold_head()
+            return [self._bench.head(hidden).log_softmax(1) for hidden in kept if not self._stopped]
         self._bench.hold(None)
         found: list[Tensor] = []
+        states: list[Tensor] = []
         for ids in self._windows:
             if self._stopped:
-                break
-            found.append(self._bench.logits(ids).log_softmax(1))
+                return found
+            hidden, logits = self._bench.hidden(ids)
+            states.append(hidden)
+            found.append(logits.log_softmax(1))
+            if self._kept is not None and len(found) == 1:
+                exact = torch.equal(self._bench.head(hidden), logits)
+        if self._kept is not None and exact:
+            self._kept.write(torch.stack(states))
         return found
 
 

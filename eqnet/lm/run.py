@@ -1,8 +1,9 @@
 """A run of a language model: what is searched, and the folder in which all that was measured is kept.
 
 The folder holds ``plan.json``; ``sensitivity.json``, the divergence expected of each format; ``codes/``, the layers in
-the formats that are left (see ``bank.py``); ``measurements.sqlite`` and, on all held-out text, ``validation.sqlite``
-and ``test.sqlite``; and what was found: ``subnet.json``, ``result.json``, ``report.html``, ``figures/``.
+the formats that are left (see ``bank.py``); ``hidden.safetensors``, of the model in floating point (see ``hidden.py``);
+``measurements.sqlite`` and, on all held-out text, ``validation.sqlite`` and ``test.sqlite``; and what was found:
+``subnet.json``, ``result.json``, ``report.html``, ``figures/``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from eqnet.formats import LayerFormat
 from eqnet.lm.assembling import assembled
 from eqnet.lm.bank import Bank, Shared
 from eqnet.lm.evaluation import perplexity
+from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import Workbench
 from eqnet.lm.methods import METHODS, Method
 from eqnet.lm.pruning import expected_divergence, pruned
@@ -52,9 +55,11 @@ Report = Callable[[str, int, int], None]
 
 SENSITIVITY = "sensitivity.json"
 CODES = "codes"
+HIDDEN = "hidden.safetensors"
 _FINAL: Mapping[Part, str] = {"validation": "validation.sqlite", "test": "test.sqlite"}
 _DATABASES = tuple(f"{name}{end}" for name in _FINAL.values() for end in ("", "-shm", "-wal"))
-KEPT = (MANIFEST, SENSITIVITY, CODES, *_DATABASES, *(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS))
+_OF_TASKS = tuple(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS)
+KEPT = (MANIFEST, SENSITIVITY, CODES, HIDDEN, *_DATABASES, *_OF_TASKS)
 """What a run keeps in its folder, and all that starting over removes."""
 
 
@@ -170,9 +175,10 @@ class LanguageRun:
                 self.space,
                 self._shared,
                 self._bank,
-                Workbench(self.source.load, self._weights, self._bank, self._weight),
+                Workbench(self._unfilled, self._weights, self._bank, self._weight),
                 self.held_out,
                 final,
+                HiddenStates(self.folder / HIDDEN, f"{self.identity}:{_digest(self.held_out.validation)}"),
                 self._report,
             )
             stack.callback(subject.close)
@@ -244,6 +250,10 @@ class LanguageRun:
 
     def _weight(self, path: str) -> Tensor:
         return self.source.tensor(f"{path}.weight")
+
+    def _unfilled(self) -> Any:
+        """The model without the weights that have formats."""
+        return self.source.load(without={f"{path}.weight" for layers in self._weights for path in layers.paths})
 
     @cached_property
     def _sensitivity(self) -> Sensitivity:

@@ -16,6 +16,7 @@ from torch import Tensor
 from eqnet.errors import BudgetError
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
 from eqnet.lm.bank import Bank, Shared
+from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import LanguageJudge, Workbench, joined
 from eqnet.lm.spread import spread
 from eqnet.search.budget import Budget
@@ -108,6 +109,7 @@ class LanguageSubject:
         bench: has the model.
         windows: held-out text.
         final: store of measurements on all of the validation and test text, which are slow; None keeps none.
+        kept: last hidden states of the model in floating point on the validation text; they are made anew if None.
         report: told (stage, done, total).
     """
 
@@ -124,13 +126,14 @@ class LanguageSubject:
         bench: Workbench,
         windows: Windows,
         final: Mapping[Part, Store] | None = None,
+        kept: HiddenStates | None = None,
         report: Report | None = None,
     ) -> None:
         self.name, self._identity = name, identity
         self._space, self._whole, self._shared, self._bank = space, whole, shared, bank
         self._windows, self._final, self._report = windows, final or {}, report
         self._judges = {
-            "validation": LanguageJudge(bench, windows.validation),
+            "validation": LanguageJudge(bench, windows.validation, kept=kept),
             "test": LanguageJudge(bench, windows.test, compared=False),
         }
         self._quick: dict[str, Measurement] = {}  # of subnets as JSON

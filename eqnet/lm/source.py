@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,16 +116,21 @@ class Source:
         model.generation_config = self._generation_config(model)
         return model.eval()
 
-    def fill(self, module: nn.Module, prefix: str, dtype: torch.dtype = torch.float32) -> None:
+    def fill(
+        self, module: nn.Module, prefix: str, dtype: torch.dtype = torch.float32, without: Collection[str] = ()
+    ) -> None:
         """Gives a submodule of a skeleton its weights, and what is tied to them the same.
 
         Args:
             module: the skeleton itself, or a part of it.
             prefix: its path in the skeleton, "" for the skeleton itself.
             dtype: of the weights.
+            without: names of weights that are left to be filled by others.
         """
         for name, parameter in module.named_parameters():
-            self._swap(parameter, self.tensor(_join(prefix, name), dtype))
+            full = _join(prefix, name)
+            left = full in without
+            self._swap(parameter, torch.empty(parameter.shape, dtype=dtype) if left else self.tensor(full, dtype))
         persistent = module.state_dict(keep_vars=True)
         for name, buffer in module.named_buffers():
             if name in persistent and _join(prefix, name) in self._keys:
@@ -136,10 +141,10 @@ class Source:
         for parameter in module.parameters():
             self._swap(parameter, parameter.detach().to("meta"))
 
-    def load(self, dtype: torch.dtype = torch.float32) -> Any:
-        """The whole model with its weights, in eval mode."""
+    def load(self, dtype: torch.dtype = torch.float32, without: Collection[str] = ()) -> Any:
+        """The whole model with its weights but those that ``without`` names, in eval mode."""
         model = self.skeleton()
-        self.fill(model, "", dtype)
+        self.fill(model, "", dtype, without)
         return model
 
     def tokenizer(self) -> Any:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from eqnet.errors import RunError
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.bank import Bank
+from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import LanguageJudge, Workbench, joined
 from eqnet.lm.methods import METHODS
 from eqnet.lm.search import shared_weights
@@ -27,9 +31,7 @@ SAME = 1e-12
 WINDOWS = torch.randint(VOCABULARY, (5, 12), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def bench() -> Workbench:
-    model = random_model("llama-tied")
+def bench_of(model: Any) -> Workbench:
     space = space_of(model, choices_of("w=3-4:group32:asym"))
     weights = [layers for shared in shared_weights(model, space).values() for layers in shared]
     exact = {layers.name: model.get_submodule(layers.name).weight.detach().clone() for layers in weights}
@@ -40,6 +42,11 @@ def bench() -> Workbench:
     every = {path: torch.eye(exact[layers.name].shape[1]) for layers in weights for path in layers.paths}
     bank = Bank(METHODS["rtn"], torch.float16, exact.__getitem__, lambda: Sensitivity({**every, **inputs}, ones))
     return Workbench(lambda: model, weights, bank, exact.__getitem__)
+
+
+@pytest.fixture
+def bench() -> Workbench:
+    return bench_of(random_model("llama-tied"))
 
 
 @pytest.fixture
@@ -91,3 +98,48 @@ def test_a_reference_that_nobody_asks_for_is_given_up(bench: Workbench, threads:
     judge.begin()
     judge.stop()
     assert torch.get_num_threads() == threads
+
+
+def test_kept_hidden_states_give_the_same_reference(
+    bench: Workbench, subnet: dict[str, LayerFormat], tmp_path: Path
+) -> None:
+    kept = HiddenStates(tmp_path / "hidden.safetensors", "mine")
+    expected = LanguageJudge(bench, WINDOWS, kept=kept).measure(subnet)
+    assert kept.path.exists()
+    passes: list[Tensor] = []
+    logits = bench.logits
+    bench.logits = lambda ids: passes.append(ids) or logits(ids)  # type: ignore[method-assign, func-returns-value]
+    assert LanguageJudge(bench, WINDOWS, kept=kept).measure(subnet) == expected
+    assert len(passes) == len(WINDOWS)  # of the subnet alone
+
+
+def test_where_logits_are_scaled_behind_the_head_nothing_is_kept(
+    subnet: dict[str, LayerFormat], tmp_path: Path
+) -> None:
+    model = random_model("llama-tied")
+    forward = model.forward
+
+    def scaled(**given: Any) -> Any:
+        found = forward(**given)
+        found.logits = found.logits / 2
+        return found
+
+    model.forward = scaled
+    bench, kept = bench_of(model), HiddenStates(tmp_path / "hidden.safetensors", "mine")
+    assert LanguageJudge(bench, WINDOWS, kept=kept).measure(subnet) == LanguageJudge(bench, WINDOWS).measure(subnet)
+    assert not kept.path.exists()
+
+
+def test_hidden_states_that_are_damaged_or_of_something_else_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "hidden.safetensors"
+    HiddenStates(path, "mine").write(torch.ones(2, 3, 4))
+    with pytest.raises(RunError, match=r"hidden\.safetensors: is of another model or text"):
+        HiddenStates(path, "yours").read()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"hidden\.safetensors: cannot be read as hidden states"):
+        HiddenStates(path, "mine").read()
+    path.write_bytes(content[:40])
+    with pytest.raises(RunError, match=r"hidden\.safetensors: cannot be read as hidden states"):
+        HiddenStates(path, "mine").read()
