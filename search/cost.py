@@ -131,6 +131,8 @@ class CostModel:
             for name, rule in self._rules.items()
         }
         self.tables: Mapping[str, tuple[Ints, ...]] = {name: self._priced(name) for name in self._rules}
+        self._joined = {name: np.concatenate(tables) for name, tables in self.tables.items()}
+        self._starts = np.cumsum([0, *space.sizes[:-1]])
 
     def _priced(self, metric: str) -> tuple[Ints, ...]:
         """Adds up the metric for every choice of every tied set."""
@@ -155,9 +157,7 @@ class CostModel:
 
     def total(self, metric: str, genes: Ints) -> Ints:
         """The metric's integer sum for each row of genes, int64 [P, sets] to int64 [P]."""
-        total = np.zeros(len(genes), dtype=np.int64)
-        for i, table in enumerate(self.tables[metric]):
-            total += table[genes[:, i]]
+        total: Ints = self._joined[metric][self._starts + genes].sum(axis=1)
         return total
 
     def cost(self, network: Mapping[str, LayerFormat] | Sequence[int] | Ints) -> Cost:
@@ -168,20 +168,24 @@ class CostModel:
         Raises:
             InputError: the subnet's layers are not those of the space.
         """
-        subnet = self._checked(network) if isinstance(network, Mapping) else self._space.subnet(network)
-        sums = {
-            name: rule.constant(self._space)
-            + sum(rule.price(layer, subnet[layer.name], self._space) for layer in self._covered[name])
-            for name, rule in self._rules.items()
-        }
-        quantized = any(subnet[layer.name].activation is not None for layer in self._covered["activation_bits"])
+        if isinstance(network, Mapping):
+            subnet = self._checked(network)
+            sums = {
+                name: rule.constant(self._space)
+                + sum(rule.price(layer, subnet[layer.name], self._space) for layer in self._covered[name])
+                for name, rule in self._rules.items()
+            }
+        else:
+            genes = np.asarray(network, dtype=np.int64)[None]
+            sums = {name: int(self.total(name, genes)[0]) for name in self._rules}
         inputs = self.denominators["activation_bits"]
+        quantized = sums["activation_bits"] != FLOAT_BITS * inputs
         return Cost(
             code_bits=sums["code_bits"] / self.denominators["code_bits"],
             bpw=sums["bpw"] / self.denominators["bpw"],
             bytes=sums["bytes"],
             bops=sums["bops"],
-            activation_bits=sums["activation_bits"] / inputs if quantized and inputs else None,
+            activation_bits=sums["activation_bits"] / inputs if quantized else None,
             latency=sums["latency"] / self.denominators["latency"] if "latency" in sums else None,
         )
 

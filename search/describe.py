@@ -127,9 +127,11 @@ def _priced(problem: Problem, space: ElasticSpace) -> Callable[[Subnet | Key], C
     costs, table = CostModel(space), problem.costs.latency
 
     def cost(network: Subnet | Key) -> Cost:
-        subnet = network if isinstance(network, Subnet) else space.subnet(network)
-        nanoseconds = table.total(subnet, space.layers) if table is not None else None
-        return replace(costs.cost(subnet), latency=None if nanoseconds is None else nanoseconds / NANOSECONDS)
+        found = costs.cost(network)
+        if table is None:
+            return found
+        nanoseconds = table.total(network if isinstance(network, Subnet) else space.subnet(network), space.layers)
+        return replace(found, latency=None if nanoseconds is None else nanoseconds / NANOSECONDS)
 
     return cost
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -139,8 +140,13 @@ class Problem:
 
     def from_space(self, genes: Genes) -> Genes | None:
         """The inverse for one subnet [sets]; None if the target does not run it."""
-        own = [np.flatnonzero(table == gene) for table, gene in zip(self.table, genes, strict=True)]
-        return np.array([int(index[0]) for index in own]) if all(len(index) for index in own) else None
+        own = [places.get(gene) for places, gene in zip(self._places, genes.tolist(), strict=True)]
+        return None if None in own else np.array(own, dtype=np.int64)
+
+    @cached_property
+    def _places(self) -> list[dict[int, int]]:
+        """For each set, where ``table`` has a choice of the whole space."""
+        return [{int(gene): i for i, gene in enumerate(table)} for table in self.table]
 
     def meets(self, genes: Genes) -> bool:
         """Whether one subnet [sets], in genes of the whole space, runs on the target within every budget."""
