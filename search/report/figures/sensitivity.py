@@ -45,9 +45,10 @@ def _draw_band(ax: Axes, layers: list[LayerResult], names: list[str], columns: i
         if value > 0
     ]
     chosen = [(x, value) for x, bits, value in dots if bits == layers[x].weight_format.bits]
-    for x in sorted({x for x, _, _ in dots}):
-        span = [value for column, _, value in dots if column == x]
-        ax.plot([x, x], [min(span), max(span)], color=style.DOT, linewidth=1, zorder=2)
+    spans: dict[int, list[float]] = {}
+    for x, _, value in dots:
+        spans.setdefault(x, []).append(value)
+    ax.vlines(list(spans), list(map(min, spans.values())), list(map(max, spans.values())), style.DOT, lw=1, zorder=2)
     for width in sorted({bits for _, bits, _ in dots}):
         ax.plot(
             [x for x, bits, _ in dots if bits == width],
@@ -70,6 +71,7 @@ def _draw_band(ax: Axes, layers: list[LayerResult], names: list[str], columns: i
         zorder=4,
     )
     style.logarithmic(ax)
+    ax.minorticks_off()  # of so many powers of ten they are too close to tell apart, and most of the drawing
     ax.grid(False, axis="x")
     ax.set_xlim(-0.5, max(columns, style.FEWEST_COLUMNS) - 0.5)
     style.name_columns(ax, names, _INCHES / max(columns, style.FEWEST_COLUMNS))
