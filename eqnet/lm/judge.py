@@ -144,9 +144,11 @@ class LanguageJudge:
         windows = self._windows[part]
         reference = self._reference[part] if self._compares else [None] * len(windows)
         self._bench.hold(subnet)
-        totals = torch.zeros(3, dtype=torch.float64)
-        for ids, expected in zip(windows, reference, strict=True):
-            totals += _sums(self._bench.logits(ids), expected, ids)
+
+        def sums(window: int) -> Tensor:
+            return _sums(self._bench.logits(windows[window]), reference[window], windows[window])
+
+        totals = torch.stack(_side_by_side(sums, len(windows))).sum(0)
         places = windows.numel()
         predicted = places - len(windows)  # nothing tells what comes after the last token of a window
         divergence, loss, right = (totals / torch.tensor([places, predicted, predicted])).tolist()
@@ -170,7 +172,12 @@ class LanguageJudge:
         kept = self._kept.read() if self._kept is not None else None
         if kept is not None:
             self._bench.hold_head()
-            return [self._bench.head(hidden).log_softmax(1) for hidden in kept if not self._stopped]
+            hidden_states = kept
+
+            def distributions(window: int) -> Tensor:
+                return self._bench.head(hidden_states[window]).log_softmax(1)
+
+            return _side_by_side(distributions, len(kept))
         self._bench.hold(None)
         found: list[Tensor] = []
         states: list[Tensor] = []
@@ -185,6 +192,21 @@ class LanguageJudge:
         if self._kept is not None and exact:
             self._kept.write(torch.stack(states))
         return found
+
+
+def _side_by_side(work: Callable[[int], Tensor], windows: int) -> list[Tensor]:
+    """What ``work`` gives for each window, as many of them at once as there are threads.
+
+    Threads that work on one window wait for each other at every operation, the more the busier the machine is.
+    """
+    threads = torch.get_num_threads()
+    workers = max(1, min(threads, windows))
+    torch.set_num_threads(threads // workers)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(work, range(windows)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def joined(parts: Sequence[tuple[Measurement, int]]) -> Measurement:
