@@ -6,6 +6,7 @@ class for mapped files, which is slow to make. Plain arrays over the same memory
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +31,8 @@ def fast_reading() -> Iterator[None]:
 
 
 def _reader(base: Any) -> Any:
-    """The package's class, but for how numbers are taken out of the file."""
+    """The package's class, but for how numbers and arrays are taken out of the file."""
+    from gguf import GGUFValueType
 
     class Reader(base):  # type: ignore[misc]
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None) -> Any:
@@ -38,5 +40,36 @@ def _reader(base: Any) -> Any:
             end = offset + np.dtype(dtype).itemsize * int(count)
             found = self.data.view(np.ndarray)[offset:end].view(dtype)
             return found if order == "I" else found.view(found.dtype.newbyteorder(order))
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            """Size, parts, which of them are the values, types."""
+            if raw_type != GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            kind, length = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            item, count, start = GGUFValueType(int(kind[0])), int(length[0]), orig_offs + 12
+            types = [GGUFValueType.ARRAY] + [item] * bool(count)
+            if item == GGUFValueType.STRING:
+                parts, size = self._strings(start, count)
+                return 12 + size, [kind, length, *parts], list(range(3, 3 + 2 * count, 2)), types
+            if item in self.gguf_scalar_to_np:
+                values = self._get(start, self.gguf_scalar_to_np[item], count)
+                if len(values) < count:
+                    raise ValueError("the file ends within an array")
+                return 12 + int(values.nbytes), [kind, length, *values.reshape(-1, 1)], list(range(2, 2 + count)), types
+            return super()._get_field_parts(orig_offs, raw_type)
+
+        def _strings(self, start: int, count: int) -> tuple[list[Any], int]:
+            """Lengths and letters of so many strings in turn, and the bytes of all."""
+            order: Any = "big" if (self.byte_order == "S") == (sys.byteorder == "little") else "little"
+            content, plain, place = memoryview(self.data), self.data.view(np.ndarray), start
+            parts: list[Any] = []
+            for _ in range(count):
+                letters = place + 8
+                end = letters + int.from_bytes(content[place:letters], order)
+                if end > len(content):
+                    raise ValueError("the file ends within an array")
+                parts += self._get(place, np.uint64), plain[letters:end]
+                place = end
+            return parts, place - start
 
     return Reader
