@@ -34,18 +34,15 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         InputError: a code does not fit.
     """
     plane_bytes(codes.numel(), bits)  # raises if there are no such codes
-    flat = codes.reshape(-1)
-    if flat.numel() and not 0 <= int(flat.min()) <= int(flat.max()) < 1 << bits:
-        raise InputError(
-            f"codes from {int(flat.min())} to {int(flat.max())} do not fit into {bits} bits; "
-            f"expected 0 to {(1 << bits) - 1}"
-        )
-    flat = flat.to(torch.uint8)
-    packed, done = [], 0
+    flat, count = codes.reshape(-1), codes.numel()
+    low, high = (int(end) for end in torch.aminmax(flat)) if count else (0, 0)
+    if not 0 <= low <= high < 1 << bits:
+        raise InputError(f"codes from {low} to {high} do not fit into {bits} bits; expected 0 to {(1 << bits) - 1}")
+    bytes_ = torch.zeros(-(-count // 8) * 8, dtype=torch.uint8, device=codes.device)
+    bytes_[:count] = flat
+    words, packed, done = bytes_.view(torch.int64), [], 0
     for plane in (p for p in PLANES if bits & p):
-        part = (flat >> done) & ((1 << plane) - 1)
-        part = torch.nn.functional.pad(part, (0, -flat.numel() % (8 // plane))).view(-1, 8 // plane)
-        packed.append((part << _shifts(plane, codes.device)).sum(1, dtype=torch.uint8))
+        packed.append(_joined((words >> done) & _in_each(8, plane), plane)[: plane_bytes(count, plane)])
         done += plane
     return torch.cat(packed)
 
@@ -67,16 +64,41 @@ def unpack(packed: Tensor, count: int, bits: int) -> Tensor:
             f"{count} codes of {bits} bits take {expected} bytes of uint8; "
             f"found {str(packed.dtype).removeprefix('torch.')} of shape {tuple(packed.shape)}"
         )
-    codes = torch.zeros(count, dtype=torch.uint8, device=packed.device)
+    words = torch.zeros(-(-count // 8), dtype=torch.int64, device=packed.device)
     start = done = 0
     for plane in (p for p in PLANES if bits & p):
         size = plane_bytes(count, plane)
-        part = (packed[start : start + size, None] >> _shifts(plane, packed.device)) & ((1 << plane) - 1)
-        codes |= part.view(-1)[:count] << done
+        words |= _spread(packed[start : start + size], plane, len(words)) << done
         start, done = start + size, done + plane
-    return codes
+    return words.view(torch.uint8)[:count]
 
 
-def _shifts(plane: int, device: torch.device) -> Tensor:
-    """Where each code of a byte begins, uint8 [8 / plane]."""
-    return torch.arange(0, 8, plane, dtype=torch.uint8, device=device)
+_INTEGERS = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}
+"""By their bits, those that one byte of a plane is spread over."""
+
+
+def _joined(words: Tensor, plane: int) -> Tensor:
+    """Words of eight codes, a byte each, to the bytes of their plane: neighbours are joined until they fill a byte."""
+    lane = 8
+    while plane < 8:
+        words = (words | words >> (lane - plane)) & _in_each(2 * lane, 2 * plane)
+        lane, plane = 2 * lane, 2 * plane
+    return words.view(_INTEGERS[lane]).to(torch.uint8)
+
+
+def _spread(packed: Tensor, plane: int, count: int) -> Tensor:
+    """The other way round; so many words, int64 [count]."""
+    width, lane = 8, 64 // plane
+    filled = torch.zeros(count * plane, dtype=_INTEGERS[lane], device=packed.device)
+    filled[: len(packed)] = packed
+    words = filled.view(torch.int64)
+    while lane > 8:
+        lane, width = lane // 2, width // 2
+        words = (words | words << (lane - width)) & _in_each(lane, width)
+    return words
+
+
+def _in_each(lane: int, width: int) -> int:
+    """The lowest ``width`` bits of each lane of a word, as a signed number."""
+    bits = sum(((1 << width) - 1) << start for start in range(0, 64, lane))
+    return bits - (bits >> 63 << 64)
