@@ -32,6 +32,10 @@ set(KERNEL_SOURCES
   serialized/program.cpp
   serialized/reader.cpp
   threads.cpp
+  weight_codes/quadratic_forms.cpp
+  weight_codes/ranges.cpp
+  weight_codes/rounding.cpp
+  weight_codes/weight_codes.cpp
 )
 list(TRANSFORM KERNEL_SOURCES PREPEND ${CMAKE_CURRENT_LIST_DIR}/cpu/)
 

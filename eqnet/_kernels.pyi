@@ -31,6 +31,29 @@ def range_search(
     p: float,
     /,
 ) -> None: ...
+def weight_codes(
+    weight: int,
+    rows: int,
+    cols: int,
+    bits: int,
+    symmetric: bool,
+    group_size: int,
+    scale_type: int,
+    searched: bool,
+    importance: int,
+    factor: int,
+    order: int,
+    codes: int,
+    scale: int,
+    zero_point: int,
+    error: int,
+    threads: int,
+    /,
+) -> tuple[float, float]:
+    """The largest scale of a full range, and the largest weight in its group."""
+
+def quadratic_forms(x: int, rows: int, cols: int, matrix: int, forms: int, threads: int, /) -> None: ...
+
 def isa() -> str:
     """The instruction set of the kernels, as in EQNET_CPU; raises ValueError if that asks for what is not there."""
 

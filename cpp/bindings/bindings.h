@@ -8,3 +8,4 @@ void bind_embedding(nanobind::module_& m);
 void bind_linear(nanobind::module_& m);
 void bind_program(nanobind::module_& m);
 void bind_roofline(nanobind::module_& m);
+void bind_weight_codes(nanobind::module_& m);

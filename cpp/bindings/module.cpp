@@ -33,6 +33,7 @@ NB_MODULE(_kernels, m) {
   bind_linear(m);
   bind_program(m);
   bind_roofline(m);
+  bind_weight_codes(m);
 
   m.def(
       "fake_quantize",

@@ -125,13 +125,11 @@ class Bank:
     def _make(self, layers: Shared, formats: Sequence[Format]) -> None:
         weight, sensitivity = self._weight(layers.name), self._sensitivity()
         try:
-            found = self._method.quantize_all(weight, formats, self._scale, sensitivity.inputs[layers.hessian])
+            for codes in self._method.codes(weight, formats, self._scale, sensitivity.inputs[layers.hessian]):
+                nats = sum(expected(sensitivity, path, codes.error, _DRAWN_ROWS, self._seed) for path in layers.paths)
+                self._keep(layers.name, codes.format, Entry(codes.packed(), nats))
         except ModelError as e:
             raise ModelError(f"layer '{layers.name}': {e}") from e
-        for fmt, packed in zip(formats, found, strict=True):
-            error = packed.dequantize() - weight
-            nats = sum(expected(sensitivity, path, error, _DRAWN_ROWS, self._seed) for path in layers.paths)
-            self._keep(layers.name, fmt, Entry(packed, nats))
 
     def _keep(self, name: str, fmt: Format, entry: Entry) -> None:
         self._nats[name, fmt] = entry.nats

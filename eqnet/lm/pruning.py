@@ -83,8 +83,8 @@ def _of_weight(
     for path in layers.paths:
         drawn = sensitivity.drawn(path, ROWS, seed) if len(weight) > ROWS else None
         part = weight if drawn is None else weight[drawn]
-        packed = method.quantize_all(part, formats, scale, sensitivity.inputs[layers.hessian])
-        totals += [sensitivity.divergence(path, codes.dequantize() - part, drawn) for codes in packed]
+        every = method.codes(part, formats, scale, sensitivity.inputs[layers.hessian])
+        totals += [sensitivity.divergence(path, codes.error, drawn) for codes in every]
     return totals
 
 

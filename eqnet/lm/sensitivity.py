@@ -21,9 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eqnet import _kernels
 from eqnet.errors import ModelError
 from eqnet.lm.moments import Moments
 from eqnet.lm.structure import structure_of, tied_sets
+from eqnet.ops.panels import address
 
 Report = Callable[[str, int, int], None]
 
@@ -48,7 +50,7 @@ class Sensitivity:
             error: of its weight, float32 [rows, cols].
             rows: the weight's rows that ``error`` has, if it has not all, as ``drawn`` gives them.
         """
-        form = ((error @ self.inputs[path]) * error).sum(1).double()
+        form = _quadratic_forms(error, self.inputs[path])
         weights = self.outputs[path].double()
         if rows is None:
             return 0.5 * float(weights @ form)
@@ -59,6 +61,15 @@ class Sensitivity:
         weights = self.outputs[path].double() + 1e-30
         generator = torch.Generator().manual_seed(seed)
         return torch.multinomial(weights, count, replacement=True, generator=generator)
+
+
+def _quadratic_forms(x: Tensor, matrix: Tensor) -> Tensor:
+    """``x M xᵀ`` of each row, with a symmetric matrix M, float64 [rows]."""
+    x, matrix = x.contiguous(), matrix.contiguous()
+    rows, cols = x.shape
+    forms = torch.empty(rows, dtype=torch.float64)
+    _kernels.quadratic_forms(address(x), rows, cols, address(matrix), address(forms), torch.get_num_threads())
+    return forms
 
 
 def sensitivity_of(model: Any, ids: Tensor, *, seed: int = 0, report: Report | None = None) -> Sensitivity:

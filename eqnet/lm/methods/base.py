@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from eqnet.errors import InputError, ModelError
 from eqnet.formats import Format
-from eqnet.packed.planes import pack
+from eqnet.lm.methods.codes import Codes
 from eqnet.packed.tensor import SCALE_DTYPES, PackedTensor
 
 
@@ -40,7 +39,17 @@ class Method(ABC):
         scale_dtype: torch.dtype = torch.float16,
         hessian: Tensor | None = None,
     ) -> list[PackedTensor]:
-        """``weight`` in each of several formats, which is faster than one by one.
+        """``weight`` in each of several formats; see ``codes``."""
+        return [codes.packed() for codes in self.codes(weight, formats, scale_dtype, hessian)]
+
+    def codes(
+        self,
+        weight: Tensor,
+        formats: Sequence[Format],
+        scale_dtype: torch.dtype = torch.float16,
+        hessian: Tensor | None = None,
+    ) -> Iterator[Codes]:
+        """The codes of ``weight`` in each of several formats, made when they are asked for.
 
         Args:
             weight: finite, float32 [rows, cols]; left as it is.
@@ -50,16 +59,17 @@ class Method(ABC):
 
         Raises:
             InputError: a format is per tensor, or what the method needs is missing or of another shape.
-            ModelError: the weight holds inf or NaN, or its scales are too large for ``scale_dtype``.
+            ModelError: the weight holds inf or NaN, or its scales are too large for ``scale_dtype``; the latter when
+                the codes are asked for.
         """
         self._check(weight, formats, scale_dtype, hessian)
-        return self._quantized(weight.detach(), formats, scale_dtype, hessian)
+        return self._codes(weight.detach(), formats, scale_dtype, hessian)
 
     @abstractmethod
-    def _quantized(
+    def _codes(
         self, weight: Tensor, formats: Sequence[Format], scale_dtype: torch.dtype, hessian: Tensor | None
-    ) -> list[PackedTensor]:
-        """``quantize_all`` on what has been checked."""
+    ) -> Iterator[Codes]:
+        """``codes`` of what has been checked."""
 
     def _check(
         self, weight: Tensor, formats: Sequence[Format], scale_dtype: torch.dtype, hessian: Tensor | None
@@ -85,39 +95,3 @@ class Method(ABC):
                 f"{self.name}: a weight of {weight.shape[1]} columns needs a Hessian of as many rows and columns; "
                 f"found one of shape {tuple(hessian.shape)}"
             )
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Some rows of a weight, quantized and not yet packed.
-
-    Attributes:
-        stored: codes less the smallest one of the format, uint8 [rows, cols].
-        scale: float32 values of the type in which they are stored, [rows, groups].
-        zero_point: integers in float32, [rows, groups]; 0 if symmetric.
-    """
-
-    stored: Tensor
-    scale: Tensor
-    zero_point: Tensor
-
-
-def assemble(parts: Sequence[Codes], fmt: Format, scale_dtype: torch.dtype) -> PackedTensor:
-    """What is stored of all rows, given some after the others."""
-    codes = torch.cat([part.stored for part in parts])
-    scale = torch.cat([part.scale for part in parts]).to(scale_dtype)
-    zero_point = None if fmt.symmetric else torch.cat([part.zero_point for part in parts]).to(torch.uint8)
-    return PackedTensor(
-        format=fmt,
-        rows=codes.shape[0],
-        cols=codes.shape[1],
-        codes=pack(codes, fmt.bits),
-        scale=scale,
-        zero_point=None if zero_point is None else pack(zero_point, fmt.bits),
-    )
-
-
-def groups(fmt: Format, cols: int) -> list[slice]:
-    """The columns that share a scale, in order; the last of them may be fewer."""
-    size = fmt.group_size or cols
-    return [slice(start, min(start + size, cols)) for start in range(0, cols, size)]

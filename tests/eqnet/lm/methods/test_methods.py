@@ -63,10 +63,8 @@ def test_formats_at_once_are_formats_one_by_one(method: str) -> None:
     weight, hessian = _weight(5, 96), _hessian(96)
     for fmt, together in zip(FORMATS, METHODS[method].quantize_all(weight, FORMATS, torch.float16, hessian)):
         alone = METHODS[method].quantize(weight, fmt, torch.float16, hessian)
-        # Products in other blocks round differently, which turns a code at a tie, and then those that make it good.
-        assert _loss(weight, alone.dequantize(), hessian) == pytest.approx(
-            _loss(weight, together.dequantize(), hessian), rel=0.3
-        )
+        assert torch.equal(alone.codes, together.codes)
+        assert torch.equal(alone.scale, together.scale)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
