@@ -146,12 +146,14 @@ def _score_curve(score: Score, found: Found) -> Callable[[float], float]:
 
     It is fitted by isotonic regression.
     """
-    from sklearn.isotonic import IsotonicRegression
+    from scipy.optimize import isotonic_regression
 
     measured = list(found.measured.values())
-    curve = IsotonicRegression(increasing=score.rises, out_of_bounds="clip")
-    curve.fit([m.divergence for m in measured], [score.of(m) for m in measured])
-    return lambda divergence: float(curve.predict([divergence])[0])
+    divergences, places = np.unique([m.divergence for m in measured], return_inverse=True)
+    counts = np.bincount(places)
+    scores = np.bincount(places, [score.of(m) for m in measured]) / counts  # the mean of those of one divergence
+    curve = isotonic_regression(scores, weights=counts, increasing=score.rises).x
+    return lambda divergence: float(np.interp(divergence, divergences, curve))
 
 
 def _layers(space: ElasticSpace, found: Found, winner: Subnet) -> tuple[LayerResult, ...]:
