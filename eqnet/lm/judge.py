@@ -14,7 +14,7 @@ from torch import Tensor
 from eqnet.errors import ModelError
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.bank import Bank, Shared
-from eqnet.lm.hidden import HiddenStates
+from eqnet.lm.kept import KeptTensors
 from eqnet.lm.workers import on_threads
 from eqnet.search.store import Measurement
 
@@ -102,12 +102,12 @@ class LanguageJudge:
         windows: int64 [N, T].
         compared: whether divergences are measured, which takes the model in floating point to run once; else they are
             infinite.
-        kept: of these windows; without, or where logits are not what the output head makes of them and nothing else,
-            the whole model runs.
+        kept: keeps what goes into the output head of the model in floating point, ``hidden``, float32 [N, T, width];
+            without, or where logits are not what the head makes of it and nothing else, the whole model runs.
     """
 
     def __init__(
-        self, bench: Workbench, windows: Tensor, *, compared: bool = True, kept: HiddenStates | None = None
+        self, bench: Workbench, windows: Tensor, *, compared: bool = True, kept: KeptTensors | None = None
     ) -> None:
         self._bench, self._windows, self._compares, self._kept = bench, windows, compared, kept
         self._ahead: tuple[Future[list[Tensor]], int] | None = None
@@ -172,12 +172,12 @@ class LanguageJudge:
         kept = self._kept.read() if self._kept is not None else None
         if kept is not None:
             self._bench.hold_head()
-            hidden_states = kept
+            hidden_states = kept["hidden"]
 
             def distributions(window: int) -> Tensor:
                 return self._bench.head(hidden_states[window]).log_softmax(1)
 
-            return _side_by_side(distributions, len(kept))
+            return _side_by_side(distributions, len(self._windows))
         self._bench.hold(None)
         found: list[Tensor] = []
         states: list[Tensor] = []
@@ -190,7 +190,7 @@ class LanguageJudge:
             if self._kept is not None and len(found) == 1:
                 exact = torch.equal(self._bench.head(hidden), logits)
         if self._kept is not None and exact:
-            self._kept.write(torch.stack(states))
+            self._kept.write({"hidden": torch.stack(states)})
         return found
 
 

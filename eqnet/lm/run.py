@@ -1,9 +1,10 @@
 """A run of a language model: what is searched, and the folder in which all that was measured is kept.
 
-The folder holds ``plan.json``; ``sensitivity.json``, the divergence expected of each format; ``codes/``, the layers in
-the formats that are left (see ``bank.py``); ``hidden.safetensors``, of the model in floating point (see ``hidden.py``);
-``measurements.sqlite`` and, on all held-out text, ``validation.sqlite`` and ``test.sqlite``; and what was found:
-``subnet.json``, ``result.json``, ``report.html``, ``figures/``.
+The folder holds ``plan.json``; ``text.safetensors``, token ids; ``sensitivity.json``, the divergence expected of each
+format; ``codes/``, the layers in the formats that are left (see ``bank.py``); ``hidden.safetensors``, what the model in
+floating point has on the text (see ``judge.py``); ``measurements.sqlite`` and, on all held-out text,
+``validation.sqlite`` and ``test.sqlite``; and what was found: ``subnet.json``, ``result.json``, ``report.html``,
+``figures/``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from eqnet.formats import LayerFormat
 from eqnet.lm.assembling import assembled
 from eqnet.lm.bank import Bank, Shared
 from eqnet.lm.evaluation import perplexity
-from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import Workbench
+from eqnet.lm.kept import KeptTensors
 from eqnet.lm.methods import METHODS, Method
 from eqnet.lm.pruning import expected_divergence, pruned
 from eqnet.lm.quantizing import DISTILL, DISTILLED_FROM, NAMES, check_subnet, quantize
@@ -35,7 +36,7 @@ from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype
 from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
 from eqnet.lm.source import open_source
 from eqnet.lm.space import choices_of, space_of
-from eqnet.lm.texts import texts_of
+from eqnet.lm.texts import Texts, text_identity, texts_of
 from eqnet.lock import RunLock
 from eqnet.packed.model import PackedModel
 from eqnet.packed.tensor import PackedTensor
@@ -56,10 +57,11 @@ Report = Callable[[str, int, int], None]
 SENSITIVITY = "sensitivity.json"
 CODES = "codes"
 HIDDEN = "hidden.safetensors"
+TEXT = "text.safetensors"
 _FINAL: Mapping[Part, str] = {"validation": "validation.sqlite", "test": "test.sqlite"}
 _DATABASES = tuple(f"{name}{end}" for name in _FINAL.values() for end in ("", "-shm", "-wal"))
 _OF_TASKS = tuple(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS)
-KEPT = (MANIFEST, SENSITIVITY, CODES, HIDDEN, *_DATABASES, *_OF_TASKS)
+KEPT = (MANIFEST, SENSITIVITY, CODES, TEXT, HIDDEN, *_DATABASES, *_OF_TASKS)
 """What a run keeps in its folder, and all that starting over removes."""
 
 
@@ -118,13 +120,17 @@ class LanguageRun:
         self.method: Method = METHODS[DISTILLED_FROM if plan.method == DISTILL else plan.method]
         self.source = open_source(plan.model)
         self.space: ElasticSpace = space_of(self.source, choices)
-        texts = texts_of(self.source, self.plan.text, self.plan.seed)
+        kept = KeptTensors(folder / TEXT, text_identity(self.source, self.plan.text, self.plan.seed))
+        known = kept.read()
+        texts = Texts(**known) if known is not None else texts_of(self.source, self.plan.text, self.plan.seed)
         self.calibration, self.held_out = texts.calibration, Windows.split(texts.held_out)
         text = hashlib.sha256(self.calibration.numpy().tobytes()).hexdigest()[:16]
         self.identity = f"{self.source.fingerprint()}:{text}:{self.method.name}:{self.space.scale_bits}"
         self._lock = RunLock(folder)
         try:
             self._keep_manifest()
+            if known is None:
+                kept.write(vars(texts))
         except BaseException:
             self.close()
             raise
@@ -178,7 +184,7 @@ class LanguageRun:
                 Workbench(self._unfilled, self._weights, self._bank, self._weight),
                 self.held_out,
                 final,
-                HiddenStates(self.folder / HIDDEN, f"{self.identity}:{_digest(self.held_out.validation)}"),
+                KeptTensors(self.folder / HIDDEN, f"{self.identity}:{_digest(self.held_out.validation)}"),
                 self._report,
             )
             stack.callback(subject.close)

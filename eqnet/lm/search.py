@@ -16,8 +16,8 @@ from torch import Tensor
 from eqnet.errors import BudgetError
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
 from eqnet.lm.bank import Bank, Shared
-from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import LanguageJudge, Workbench, joined
+from eqnet.lm.kept import KeptTensors
 from eqnet.lm.spread import spread
 from eqnet.search.budget import Budget
 from eqnet.search.cost import CostModel
@@ -109,7 +109,7 @@ class LanguageSubject:
         bench: has the model.
         windows: held-out text.
         final: store of measurements on all of the validation and test text, which are slow; None keeps none.
-        kept: last hidden states of the model in floating point on the validation text; they are made anew if None.
+        kept: of the judge of the validation text; None keeps nothing.
         report: told (stage, done, total).
     """
 
@@ -126,7 +126,7 @@ class LanguageSubject:
         bench: Workbench,
         windows: Windows,
         final: Mapping[Part, Store] | None = None,
-        kept: HiddenStates | None = None,
+        kept: KeptTensors | None = None,
         report: Report | None = None,
     ) -> None:
         self.name, self._identity = name, identity

@@ -161,6 +161,11 @@ class Source:
             return None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All that the model, its tokenizer among it, is read from, but for its configuration."""
+        return (*self._weights.files, *self.companions)
+
+    @property
     def companions(self) -> tuple[Path, ...]:
         """Files that travel along with the model: tokenizer, chat template, generation configuration, license."""
         folder, extra = self._location()
@@ -214,10 +219,11 @@ def open_source(path: str | Path) -> Source:
     with fast_reading():
         config = read_config(path)
     model_class = causal_class(path, config)
-    if conv1d_layers(without_memory(lambda: model_class(copy.deepcopy(config)))):
+    model = without_memory(lambda: model_class(copy.deepcopy(config)))
+    if conv1d_layers(model):
         setattr(config, FLAG, True)
     if path.is_file():
-        weights: Weights = GgufWeights(path, without_memory(lambda: model_class(copy.deepcopy(config))))
+        weights: Weights = GgufWeights(path, model)
     else:
         weights = SafetensorsWeights(path)
     return Source(path, config, model_class, weights)

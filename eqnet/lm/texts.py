@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from eqnet.lm.source import Source
-from eqnet.lm.text import windows
+from eqnet.lm.text import packaged, windows
 
 CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 24, 512
 """Of the text that goes forward and backward through the model once."""
@@ -61,3 +62,13 @@ def texts_of(source: Source, files: Sequence[str | Path] = (), seed: int = 0) ->
         drawn("calibration", CALIBRATION_LENGTH, CALIBRATION_WINDOWS),
         drawn("held-out", HELD_OUT_LENGTH, HELD_OUT_WINDOWS),
     )
+
+
+def text_identity(source: Source, files: Sequence[str | Path] = (), seed: int = 0) -> str:
+    """Of all that ``texts_of`` depends on; files count by their names, sizes and times, as they do for ``make``."""
+    digest = hashlib.sha256(f"{source.fingerprint()} {seed} {packaged() if not files else ''}".encode())
+    digest.update(repr((CALIBRATION_WINDOWS, CALIBRATION_LENGTH, HELD_OUT_WINDOWS, HELD_OUT_LENGTH)).encode())
+    for path in (*source.files, *map(Path, files)):
+        found = path.stat() if path.exists() else None
+        digest.update(repr((path.name, found and (found.st_size, found.st_mtime_ns))).encode())
+    return digest.hexdigest()

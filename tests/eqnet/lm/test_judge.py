@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from eqnet.errors import RunError
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.bank import Bank
-from eqnet.lm.hidden import HiddenStates
 from eqnet.lm.judge import LanguageJudge, Workbench, joined
+from eqnet.lm.kept import KeptTensors
 from eqnet.lm.methods import METHODS
 from eqnet.lm.search import shared_weights
 from eqnet.lm.sensitivity import Sensitivity
@@ -103,7 +102,7 @@ def test_a_reference_that_nobody_asks_for_is_given_up(bench: Workbench, threads:
 def test_kept_hidden_states_give_the_same_reference(
     bench: Workbench, subnet: dict[str, LayerFormat], tmp_path: Path
 ) -> None:
-    kept = HiddenStates(tmp_path / "hidden.safetensors", "mine")
+    kept = KeptTensors(tmp_path / "hidden.safetensors", "mine")
     expected = LanguageJudge(bench, WINDOWS, kept=kept).measure(subnet)
     assert kept.path.exists()
     passes: list[Tensor] = []
@@ -125,21 +124,6 @@ def test_where_logits_are_scaled_behind_the_head_nothing_is_kept(
         return found
 
     model.forward = scaled
-    bench, kept = bench_of(model), HiddenStates(tmp_path / "hidden.safetensors", "mine")
+    bench, kept = bench_of(model), KeptTensors(tmp_path / "hidden.safetensors", "mine")
     assert LanguageJudge(bench, WINDOWS, kept=kept).measure(subnet) == LanguageJudge(bench, WINDOWS).measure(subnet)
     assert not kept.path.exists()
-
-
-def test_hidden_states_that_are_damaged_or_of_something_else_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "hidden.safetensors"
-    HiddenStates(path, "mine").write(torch.ones(2, 3, 4))
-    with pytest.raises(RunError, match=r"hidden\.safetensors: is of another model or text"):
-        HiddenStates(path, "yours").read()
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(RunError, match=r"hidden\.safetensors: cannot be read as hidden states"):
-        HiddenStates(path, "mine").read()
-    path.write_bytes(content[:40])
-    with pytest.raises(RunError, match=r"hidden\.safetensors: cannot be read as hidden states"):
-        HiddenStates(path, "mine").read()
