@@ -47,6 +47,7 @@ def weight_codes(
     scale: int,
     zero_point: int,
     error: int,
+    forms: int,
     threads: int,
     /,
 ) -> tuple[float, float]:

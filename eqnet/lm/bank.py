@@ -20,6 +20,7 @@ from eqnet.errors import ModelError, RunError
 from eqnet.files import write_atomically
 from eqnet.formats import Format
 from eqnet.lm.methods import Method
+from eqnet.lm.methods.codes import Codes
 from eqnet.lm.sensitivity import Sensitivity
 from eqnet.lm.workers import on_threads
 from eqnet.packed.tensor import PackedTensor
@@ -126,10 +127,20 @@ class Bank:
         weight, sensitivity = self._weight(layers.name), self._sensitivity()
         try:
             for codes in self._method.codes(weight, formats, self._scale, sensitivity.inputs[layers.hessian]):
-                nats = sum(expected(sensitivity, path, codes.error, _DRAWN_ROWS, self._seed) for path in layers.paths)
+                nats = sum(self._expected(codes, path, layers.hessian) for path in layers.paths)
                 self._keep(layers.name, codes.format, Entry(codes.packed(), nats))
         except ModelError as e:
             raise ModelError(f"layer '{layers.name}': {e}") from e
+
+    def _expected(self, codes: Codes, path: str, hessian: str) -> float:
+        """The divergence that codes are expected to cause in one of the layers that share them."""
+        sensitivity, error = self._sensitivity(), codes.error
+        if path == hessian and codes.forms is not None:
+            return sensitivity.weighted(path, codes.forms)
+        if len(error) <= _DRAWN_ROWS:
+            return sensitivity.divergence(path, error)
+        drawn = sensitivity.drawn(path, _DRAWN_ROWS, self._seed)
+        return sensitivity.divergence(path, error[drawn], drawn)
 
     def _keep(self, name: str, fmt: Format, entry: Entry) -> None:
         self._nats[name, fmt] = entry.nats
@@ -173,11 +184,3 @@ class Bank:
 
 def _damaged(path: Path, reason: Exception) -> RunError:
     return RunError(f"{path}: cannot be read as codes ({reason}); remove it, or start over with --fresh")
-
-
-def expected(sensitivity: Sensitivity, path: str, error: Tensor, rows: int, seed: int) -> float:
-    """The divergence that an error in a whole weight is expected to cause, on at most ``rows`` drawn rows of it."""
-    if len(error) <= rows:
-        return sensitivity.divergence(path, error)
-    drawn = sensitivity.drawn(path, rows, seed)
-    return sensitivity.divergence(path, error[drawn], drawn)

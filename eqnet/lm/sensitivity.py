@@ -50,11 +50,14 @@ class Sensitivity:
             error: of its weight, float32 [rows, cols].
             rows: the weight's rows that ``error`` has, if it has not all, as ``drawn`` gives them.
         """
-        form = _quadratic_forms(error, self.inputs[path])
+        return self.weighted(path, _quadratic_forms(error, self.inputs[path]), rows)
+
+    def weighted(self, path: str, forms: Tensor, rows: Tensor | None = None) -> float:
+        """``divergence`` of an error e, given ``e H eᵀ`` of each row, float64 [rows]."""
         weights = self.outputs[path].double()
         if rows is None:
-            return 0.5 * float(weights @ form)
-        return 0.5 * float(weights.sum()) * float(form.mean())
+            return 0.5 * float(weights @ forms)
+        return 0.5 * float(weights.sum()) * float(forms.mean())
 
     def drawn(self, path: str, count: int, seed: int) -> Tensor:
         """Rows of a layer, int64 [count], each as often as its F has it: the mean over them is that of all."""

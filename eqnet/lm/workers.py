@@ -16,8 +16,8 @@ R = TypeVar("R")
 def on_threads(work: Callable[[T], R], items: Sequence[T], stage: str, report: Report | None = None) -> list[R]:
     """What ``work`` gives for each item, in their order; each is done by one thread, as many at once as torch may use.
 
-    The operations that turn a layer into codes are many and small: torch divides none of them among its threads, or at
-    a loss. What an item gives does not depend on how many threads there are.
+    Layers are many, and what is done to one of them is in part too little to be divided among threads. What an item
+    gives does not depend on how many threads there are.
 
     Args:
         work: called from other threads.

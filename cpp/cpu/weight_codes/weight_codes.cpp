@@ -12,8 +12,8 @@ namespace {
 
 using namespace lanes;
 
-// Rows that go through the factor together: it is read from the memory once for all of them, and they themselves stay in
-// the cache of a core.
+// Rows that go through the factor together: it is read from the memory once for all of them, and they themselves stay
+// in the cache of a core.
 constexpr int kStrips = 4;
 // Columns that are copied at a time between rows and lanes, so that both stay in the nearest cache.
 constexpr std::int64_t kPiece = 64;
@@ -33,6 +33,7 @@ struct Job {
   float* scale;
   float* zero_point;
   float* error;
+  double* forms;
 
   std::size_t column(std::int64_t position) const {
     return static_cast<std::size_t>(rounding.order == nullptr ? position : rounding.order[position]);
@@ -97,6 +98,7 @@ class Strip {
   }
 
   void write() const {
+    if (job_.rounding.factor != nullptr) write_forms();
     for (int l = 0; l < count_; ++l) {
       const std::int64_t row = (first_ + l) * job_.groups;
       for (std::int64_t i = 0; i < job_.groups; ++i) {
@@ -123,6 +125,15 @@ class Strip {
   }
 
  private:
+  // The error of the whole row is what its columns have become times the factor: the forms are their squares.
+  void write_forms() const {
+    double sums[kWidth] = {};
+    for (const Lanes& x : x_) {
+      for (int l = 0; l < kWidth; ++l) sums[l] += static_cast<double>(x[l]) * x[l];
+    }
+    std::copy_n(sums, count_, job_.forms + first_);
+  }
+
   const Job& job_;
   Limits limits_;
   std::int64_t first_;
@@ -185,7 +196,9 @@ std::vector<float> relative_importance(const float* importance, std::int64_t col
     for (std::int64_t c = start; c < end; ++c) sum += importance[c];
     if (!(sum > 0.0)) continue;
     const double mean = sum / static_cast<double>(end - start);
-    for (std::int64_t c = start; c < end; ++c) h[static_cast<std::size_t>(c)] = static_cast<float>(importance[c] / mean);
+    for (std::int64_t c = start; c < end; ++c) {
+      h[static_cast<std::size_t>(c)] = static_cast<float>(importance[c] / mean);
+    }
   }
   return h;
 }
@@ -194,7 +207,7 @@ std::vector<float> relative_importance(const float* importance, std::int64_t col
 
 Largest weight_codes(const float* weight, std::int64_t rows, std::int64_t cols, const WeightFormat& format,
                      const Rounding& rounding, std::uint8_t* codes, float* scale, float* zero_point, float* error,
-                     int threads) {
+                     double* forms, int threads) {
   Job job{weight,
           rows,
           cols,
@@ -206,9 +219,11 @@ Largest weight_codes(const float* weight, std::int64_t rows, std::int64_t cols, 
           codes,
           scale,
           zero_point,
-          error};
+          error,
+          forms};
+  const auto size = static_cast<std::size_t>(format.group_size);
   for (std::int64_t i = 0; i < cols; ++i) {
-    job.group[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(static_cast<std::int64_t>(job.column(i)) / format.group_size);
+    job.group[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(job.column(i) / size);
   }
   constexpr std::int64_t kRows = kStrips * kWidth;
   std::vector<Largest> found(static_cast<std::size_t>((rows + kRows - 1) / kRows));

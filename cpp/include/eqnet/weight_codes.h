@@ -1,7 +1,7 @@
 // From a weight matrix in floating point to codes: ranges of least squared error, and error compensation.
 //
-// What is done to a row does not depend on the others, nor on the instruction set or the number of threads: all sums are
-// in a fixed order.
+// What is done to a row does not depend on the others, nor on the instruction set or the number of threads: all sums
+// are in a fixed order.
 #pragma once
 
 #include <cstdint>
@@ -36,20 +36,20 @@ struct Largest {
 // Searched ranges, of least  sum_i h_i * (x_i - dequantized x_i)^2  with h the importance: scales from the full range
 // down to the step that suits a normal distribution are tried. To the codes c that each gives, less their zero point,
 // belongs a best scale in closed form,  sum h x c / sum h c^2,  which is what is compared. Around the best of them,
-// neighbouring zero points are tried. At last the scale is rounded to what is stored, and the full range itself competes
-// with it, so that weights which already are on a grid stay on it.
+// neighbouring zero points are tried. At last the scale is rounded to what is stored, and the full range itself
+// competes with it, so that weights which already are on a grid stay on it.
 //
-// Error compensation (Frantar et al., ICLR 2023): the error e of a rounded column j, divided by factor[j][j], is made
-// good by all columns k that are rounded after it:  w_k -= e / factor[j][j] * factor[k][j].  `factor` is lower triangular,
-// in the order of rounding. Ranges are searched for when the first column of a group is rounded; with an `order`, before
-// any is.
+// Error compensation (Frantar et al., ICLR 2023): the error e of a rounded column j is made good by all columns k that
+// are rounded after it:  w_k -= e / factor[j][j] * factor[k][j].  `factor` is lower triangular, in the order of
+// rounding. The range of a group is found when its first column is to be rounded; with an `order`, before any is.
 //
 // weight: [rows, cols], finite.
 // codes: [rows, cols], less the smallest code of the format; scale, zero_point: [rows, groups], float32;
 // error: dequantized codes less the weight, [rows, cols]; all of them are written.
+// forms: with a factor, error (factor factor')^-1 error' of each row, [rows], written; else null.
 Largest weight_codes(const float* weight, std::int64_t rows, std::int64_t cols, const WeightFormat& format,
                      const Rounding& rounding, std::uint8_t* codes, float* scale, float* zero_point, float* error,
-                     int threads);
+                     double* forms, int threads);
 
 // x_r M x_r' of each row, with a symmetric matrix, of which the lower triangle is read.
 //

@@ -25,6 +25,8 @@ class Codes:
         scale: of the type in which they are stored, [rows, groups].
         zero_point: integers in float32, [rows, groups]; 0 if symmetric.
         error: dequantized codes less the weight, float32 [rows, cols].
+        forms: ``error H errorᵀ`` of each row, with the layer's Hessian H, float64 [rows]; None where the method does
+            without them.
     """
 
     format: Format
@@ -32,6 +34,7 @@ class Codes:
     scale: Tensor
     zero_point: Tensor
     error: Tensor
+    forms: Tensor | None = None
 
     def packed(self) -> PackedTensor:
         """What is stored."""
@@ -65,6 +68,9 @@ def codes_of(
             takes ``e / factor[j, j] · factor[k, j]`` from all columns k behind it.
         order: in which columns are rounded, int64 [cols], which is also that of ``factor``; from left to right if None.
 
+    Returns:
+        Codes; with a factor, their forms are those of the matrix whose inverse is ``factor factorᵀ``.
+
     Raises:
         ModelError: a scale is too large for ``scale_dtype``.
     """
@@ -72,6 +78,7 @@ def codes_of(
     shape = fmt.scale_shape(rows, cols)
     stored, error = torch.empty((rows, cols), dtype=torch.uint8), torch.empty((rows, cols))
     scale, zero_point = torch.empty(shape), torch.empty(shape)
+    forms = None if factor is None else torch.empty(rows, dtype=torch.float64)
     weight = weight.contiguous()
     importance, factor, order = (part if part is None else part.contiguous() for part in (importance, factor, order))
     largest_scale, largest_weight = _kernels.weight_codes(
@@ -90,6 +97,7 @@ def codes_of(
         address(scale),
         address(zero_point),
         address(error),
+        address(forms),
         torch.get_num_threads(),
     )
     if largest_scale > torch.finfo(scale_dtype).max:
@@ -97,4 +105,4 @@ def codes_of(
             f"its weight reaches {largest_weight:.3g}, which takes a scale of {largest_scale:.3g}: too large for "
             f"{str(scale_dtype).removeprefix('torch.')}; take scale=fp32"
         )
-    return Codes(fmt, stored, scale.to(scale_dtype), zero_point, error)
+    return Codes(fmt, stored, scale.to(scale_dtype), zero_point, error, forms)

@@ -7,7 +7,7 @@ With the layer's Hessian ``H = mean x xᵀ`` and ``H⁻¹ = Uᵀ U`` (U upper tr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -45,16 +45,18 @@ class ErrorCompensation(Method):
         if self.by_activation:
             order = importance.argsort(descending=True, stable=True)
             hessian = hessian[order][:, order]
-        upper = inverse_factor(hessian, self.damping)
+        upper, damping = inverse_factor(hessian, self.damping)
         if order is None:
             importance = upper.diagonal().reciprocal().square()
         factor = upper.T.contiguous()
         for fmt in formats:
-            yield codes_of(weight, fmt, scale_dtype, searched=True, importance=importance, factor=factor, order=order)
+            codes = codes_of(weight, fmt, scale_dtype, searched=True, importance=importance, factor=factor, order=order)
+            assert codes.forms is not None
+            yield replace(codes, forms=codes.forms - damping * codes.error.square().sum(1))
 
 
-def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> Tensor:
-    """U, upper triangular, with ``Uᵀ U`` the inverse of the damped Hessian, float32 [cols, cols].
+def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> tuple[Tensor, float]:
+    """U, upper triangular, with ``Uᵀ U`` the inverse of the damped Hessian, float32 [cols, cols]; and what damps it.
 
     It is found without inverting the Hessian: ``H = R Rᵀ`` with R upper triangular is a Cholesky factorization from
     the last column to the first, and U is the inverse of R. Inputs that were always 0 have nothing but the damping on
@@ -67,10 +69,11 @@ def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> Tensor:
         raise ModelError("its calibration inputs hold inf or NaN; check the text and the layers before it")
     mean = float(hessian.diagonal().mean())
     if mean <= 0:
-        return torch.eye(len(hessian))
+        return torch.eye(len(hessian)), 1.0
     for times in (1, 10, 100, 1000):
         damped = hessian.flip(0, 1)
-        damped.diagonal().add_(damping * times * mean)
+        added = damping * times * mean
+        damped.diagonal().add_(added)
         lower, failed = torch.linalg.cholesky_ex(damped)
         del damped
         if not bool(failed):
@@ -78,5 +81,5 @@ def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> Tensor:
             del lower
             identity = torch.eye(len(hessian), dtype=hessian.dtype)
             inverse: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
-            return inverse
+            return inverse, added
     raise ModelError("the Hessian of its inputs is not positive definite; give more or other calibration text")

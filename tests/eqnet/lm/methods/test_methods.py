@@ -140,10 +140,23 @@ def test_gptq_is_the_column_by_column_procedure() -> None:
 
 def test_the_factor_is_that_of_the_inverse() -> None:
     hessian = _hessian(40)
-    factor = inverse_factor(hessian, 0.01).double()
-    damped = hessian.double() + 0.01 * hessian.double().diag().mean() * torch.eye(40)
+    factor, damping = inverse_factor(hessian, 0.01)
+    factor = factor.double()
+    assert damping == pytest.approx(0.01 * float(hessian.double().diag().mean()))
+    damped = hessian.double() + damping * torch.eye(40)
     torch.testing.assert_close(factor.T @ factor @ damped, torch.eye(40).double(), atol=1e-3, rtol=0)
     assert torch.equal(factor, factor.triu())
+
+
+@pytest.mark.parametrize("by_activation", [False, True])
+@pytest.mark.parametrize("cols", [1, 40, 300])
+def test_what_is_lost_comes_with_the_codes(cols: int, by_activation: bool) -> None:
+    weight, hessian, formats = _weight(33, cols), _hessian(cols), FORMATS[::7]
+    for codes in ErrorCompensation(by_activation=by_activation).codes(weight, formats, torch.float16, hessian):
+        assert codes.forms is not None
+        error = codes.error.double()
+        expected = (error @ hessian.double() * error).sum(1)
+        torch.testing.assert_close(codes.forms, expected, rtol=FLOAT32, atol=FLOAT32 * float(expected.mean()))
 
 
 def test_inputs_that_never_were_keep_their_weights() -> None:
@@ -159,6 +172,9 @@ def test_without_any_input_gptq_rounds_to_nearest() -> None:
     fmt = Format.parse("uint4:group32")
     gptq = METHODS["gptq"].quantize(weight, fmt, torch.float16, torch.zeros(64, 64))
     assert torch.equal(gptq.integers(), METHODS["mse"].quantize(weight, fmt).integers())
+    (codes,) = METHODS["gptq"].codes(weight, [fmt], torch.float16, torch.zeros(64, 64))
+    assert codes.forms is not None
+    assert codes.forms.abs().max() < FLOAT32 * float(codes.error.square().sum(1).max())
 
 
 def test_the_order_of_activations_keeps_groups_contiguous() -> None:
