@@ -114,12 +114,14 @@ class Strip {
         const auto& range = ranges_[static_cast<std::size_t>((start + c) / job_.format.group_size)];
         dequantize(codes_[static_cast<std::size_t>(start + c)], range, limits_, values[c]);
       }
+      const Bytes* piece = codes_.data() + start;
       for (int l = 0; l < count_; ++l) {
         const std::int64_t place = (first_ + l) * job_.cols + start;
-        for (std::int64_t c = 0; c < columns; ++c) {
-          job_.codes[place + c] = codes_[static_cast<std::size_t>(start + c)].at[l];
-          job_.error[place + c] = values[c][l] - job_.weight[place + c];
-        }
+        std::uint8_t* codes = job_.codes + place;
+        for (std::int64_t c = 0; c < columns; ++c) codes[c] = piece[c].at[l];
+        const float* weight = job_.weight + place;
+        float* error = job_.error + place;
+        for (std::int64_t c = 0; c < columns; ++c) error[c] = values[c][l] - weight[c];
       }
     }
   }
