@@ -29,18 +29,9 @@ class Method(ABC):
     def quantize(
         self, weight: Tensor, fmt: Format, scale_dtype: torch.dtype = torch.float16, hessian: Tensor | None = None
     ) -> PackedTensor:
-        """``weight`` in one format; see ``quantize_all``."""
-        return self.quantize_all(weight, [fmt], scale_dtype, hessian)[0]
-
-    def quantize_all(
-        self,
-        weight: Tensor,
-        formats: Sequence[Format],
-        scale_dtype: torch.dtype = torch.float16,
-        hessian: Tensor | None = None,
-    ) -> list[PackedTensor]:
-        """``weight`` in each of several formats; see ``codes``."""
-        return [codes.packed() for codes in self.codes(weight, formats, scale_dtype, hessian)]
+        """``weight`` in one format, as it is stored; see ``codes``."""
+        (codes,) = self.codes(weight, [fmt], scale_dtype, hessian)
+        return codes.packed()
 
     def codes(
         self,

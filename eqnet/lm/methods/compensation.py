@@ -52,6 +52,7 @@ class ErrorCompensation(Method):
         for fmt in formats:
             codes = codes_of(weight, fmt, scale_dtype, searched=True, importance=importance, factor=factor, order=order)
             assert codes.forms is not None
+            # They are those of the damped Hessian.
             yield replace(codes, forms=codes.forms - damping * codes.error.square().sum(1))
 
 

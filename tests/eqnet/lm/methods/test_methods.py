@@ -48,7 +48,8 @@ def _loss(weight: Tensor, rounded: Tensor, hessian: Tensor) -> float:
 @pytest.mark.parametrize("cols", [1, 31, 80, 200])
 def test_every_format_packs_awkward_columns(method: str, cols: int) -> None:
     weight, hessian = _weight(3, cols), _hessian(cols)
-    for fmt, packed in zip(FORMATS, METHODS[method].quantize_all(weight, FORMATS, torch.float16, hessian), strict=True):
+    for fmt, codes in zip(FORMATS, METHODS[method].codes(weight, FORMATS, torch.float16, hessian), strict=True):
+        packed = codes.packed()
         assert packed.format == fmt
         assert packed.scale.dtype == torch.float16
         assert bool((packed.scale > 0).all())
@@ -61,9 +62,9 @@ def test_every_format_packs_awkward_columns(method: str, cols: int) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_formats_at_once_are_formats_one_by_one(method: str) -> None:
     weight, hessian = _weight(5, 96), _hessian(96)
-    for fmt, together in zip(FORMATS, METHODS[method].quantize_all(weight, FORMATS, torch.float16, hessian)):
-        alone = METHODS[method].quantize(weight, fmt, torch.float16, hessian)
-        assert torch.equal(alone.codes, together.codes)
+    for together in METHODS[method].codes(weight, FORMATS, torch.float16, hessian):
+        (alone,) = METHODS[method].codes(weight, [together.format], torch.float16, hessian)
+        assert torch.equal(alone.stored, together.stored)
         assert torch.equal(alone.scale, together.scale)
 
 
