@@ -1,27 +1,24 @@
 """``distill``: a block's quantized layers are trained to make of their text what the block makes in floating point.
 
-Gradients go straight through the rounding, as in the supernet's own training, but for one block and one subnet at a
-time, as in block-wise reconstruction (Li et al., BRECQ, ICLR 2021): what the block is given is the text as the packed
-blocks before it leave it, and what it is to give is the text as it would be in floating point throughout.
+One block and one subnet at a time, as in block-wise reconstruction (Li et al., BRECQ, ICLR 2021): what the block is
+given is the text as the packed blocks before it leave it, and what it is to give is the text as it would be in floating
+point throughout.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from eqnet.lm.given import Given, first_tensor
-from eqnet.lm.methods.ranges import stored_scale
-from eqnet.packed.planes import pack
+from eqnet.lm.rounded import Rates, RoundedWeight
 from eqnet.packed.tensor import PackedTensor
 
-_WITHIN = 0.49
-"""Share of a code by which a weight may be off its code and still round to it, with room for what arithmetic rounds."""
+_RATES = Rates(scales=1e-3, places=1e-2)
 
 
 @dataclass(frozen=True)
@@ -31,17 +28,13 @@ class Distillation:
     Attributes:
         steps: of the optimizer, for each block.
         batch: windows of a step.
-        rate: of learning, of scales, relative to themselves.
-        weights: whether weights are trained, too, so that codes move to where their block wants them.
-        weight_rate: of learning, of weights, in scales of their group.
+        rates: of learning.
         seed: of the windows that are drawn.
     """
 
     steps: int = 60
     batch: int = 4
-    rate: float = 1e-3
-    weights: bool = True
-    weight_rate: float = 1e-2
+    rates: Rates = _RATES
     seed: int = 0
 
     def train(
@@ -62,7 +55,7 @@ class Distillation:
             wanted: what it is to return, [N, T, H].
         """
         with torch.enable_grad():
-            layers = {name: _Layer(exact[name], packed[name]) for name in packed}
+            layers = {name: RoundedWeight(exact[name], packed[name]) for name in packed}
             training = _Training(block, layers, given, wanted)
             before = training.loss_of(packed)
             training.run(self)
@@ -70,67 +63,16 @@ class Distillation:
         return found if training.loss_of(found) < before else dict(packed)
 
 
-class _Layer(nn.Module):
-    """One weight, and where its quantizer is: what is trained is each weight's place among the codes, and the scales.
-
-    A place is in scales, so that a scale that changes takes its weights along, and none of them to another code.
-    """
-
-    def __init__(self, exact: Tensor, packed: PackedTensor) -> None:
-        super().__init__()
-        fmt = packed.format
-        self._packed = packed
-        self._shift = self._expanded(packed.zero_points().float())
-        self.log_scale = nn.Parameter(packed.scale.float().log())
-        centred = packed.integers().float() - self._shift
-        off = exact / self._expanded(packed.scale.float()) - centred
-        # At the border of its code, as near to where it was as can be, a weight that error compensation has moved would
-        # be taken back to the nearest code by the first step, and all that the compensation was for undone.
-        self.place = nn.Parameter(centred + torch.where(off.abs() <= _WITHIN, off, 0.0))
-        self._lowest, self._highest = fmt.qmin - self._shift, fmt.qmax - self._shift
-
-    def forward(self) -> Tensor:
-        """The weight, rounded to codes; gradients go straight through the rounding."""
-        exact = self.log_scale.exp()
-        scale = self._stored() + (exact - exact.detach())
-        return (self.place + (self._centred() - self.place).detach()) * self._expanded(scale)
-
-    @torch.no_grad()
-    def packed(self) -> PackedTensor:
-        """What is stored."""
-        fmt = self._packed.format
-        codes = (self._centred() + self._shift).to(torch.int16) - fmt.qmin
-        return replace(self._packed, codes=pack(codes, fmt.bits), scale=self._stored().to(self._packed.scale.dtype))
-
-    def _centred(self) -> Tensor:
-        """Codes less their zero points."""
-        return self.place.detach().round().clamp(self._lowest, self._highest)
-
-    def _stored(self) -> Tensor:
-        return stored_scale(self.log_scale.detach().exp(), self._packed.scale.dtype)
-
-    def _expanded(self, parameter: Tensor) -> Tensor:
-        """One value for each weight; broadcasts to [rows, cols]."""
-        size = self._packed.format.group_size
-        return parameter.repeat_interleave(size, 1)[:, : self._packed.cols] if size else parameter
-
-
 class _Training:
     """A block, and what it is to make of its text."""
 
-    def __init__(self, block: nn.Module, layers: Mapping[str, _Layer], given: Given, wanted: Tensor) -> None:
+    def __init__(self, block: nn.Module, layers: Mapping[str, RoundedWeight], given: Given, wanted: Tensor) -> None:
         self._block, self._layers, self._given, self._wanted = block, layers, given, wanted
 
     def run(self, how: Distillation) -> None:
         """Takes the steps, at rates that fall along a cosine."""
         count = len(self._wanted)
-        groups = [{"params": [layer.log_scale for layer in self._layers.values()], "lr": how.rate}]
-        if how.weights:
-            groups.append({"params": [layer.place for layer in self._layers.values()], "lr": how.weight_rate})
-        optimizer = torch.optim.Adam(groups)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / how.steps))
-        )
+        optimizer, schedule = how.rates.optimizer(self._layers.values(), how.steps)
         generator = torch.Generator().manual_seed(how.seed)
         for _ in range(how.steps):
             part = torch.randperm(count, generator=generator)[: how.batch]

@@ -12,6 +12,7 @@ from eqnet.formats import Format
 from eqnet.lm.distilling import Distillation
 from eqnet.lm.given import Given
 from eqnet.lm.methods import METHODS
+from eqnet.lm.rounded import Rates
 from eqnet.packed.tensor import PackedTensor
 
 WINDOWS, LENGTH, WIDTH = 16, 32, 64
@@ -76,5 +77,5 @@ def test_training_gains_on_error_compensation(block: Block, given: Given, fmt: s
 def test_training_that_gains_nothing_leaves_the_codes(block: Block, given: Given) -> None:
     exact, packed = compensated(block, given, "uint4:group32")
     wanted = block(given.hidden).detach()
-    wild = Distillation(steps=2, weight_rate=10.0)
+    wild = Distillation(steps=2, rates=Rates(scales=1e-3, places=10.0))
     assert wild.train(block, exact, packed, given, wanted) == packed
