@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_METHOD = "gptq"
+
 SAMPLES = 120
 """Subnets of a language model that are measured before the first prediction."""
 
@@ -49,14 +51,12 @@ class Made:
     subnet: Subnet
 
 
-def method_option(when: str) -> Callable[[F], F]:
-    """``--method``; ``when`` says of what."""
+def method_option(when: str, default: str = DEFAULT_METHOD) -> Callable[[F], F]:
+    """``--method``, None if it is not given; ``when`` says of what, and ``default`` which one that is then."""
     return click.option(
         "--method",
         type=click.Choice(NAMES),
-        default="gptq",
-        show_default=True,
-        help=f"{when}: how weights become codes.",
+        help=f"{when}: how weights become codes.  [default: {default}]",
     )
 
 
@@ -88,7 +88,7 @@ def is_language_model(path: Path) -> bool:
 
 def search_model(
     model: Path,
-    method: str,
+    method: str | None,
     text: Sequence[Path],
     budgets: Sequence[Budget],
     target: Target | None,
@@ -107,14 +107,16 @@ def search_model(
     if options["fresh"]:
         clear(folder, KEPT)
     space = PRESET if options["space"] == "default" else options["space"]
-    plan = Plan(str(model), method, tuple(map(str, text)), space, options["seed"])
+    plan = Plan(str(model), method or DEFAULT_METHOD, tuple(map(str, text)), space, options["seed"])
     with LanguageRun(folder, plan, report) as run:
         found = run.search(budgets, settings_of(samples or SAMPLES, pareto, options["seed"]), target)
     return folder, found
 
 
-def packed_run(folder: Path, subnet: Path | None, uniform: int | None, target: Target | None, report: Report) -> Made:
-    """The network of a run that the options name."""
+def packed_run(
+    folder: Path, subnet: Path | None, uniform: int | None, target: Target | None, method: str | None, report: Report
+) -> Made:
+    """The network of a run that the options name, by the method of the search if none is given."""
     from eqnet.lm.run import LanguageRun
 
     given = check(folder, subnet, uniform)
@@ -123,7 +125,7 @@ def packed_run(folder: Path, subnet: Path | None, uniform: int | None, target: T
         if target is not None:
             require_legal(target, run.space, formats, folder)
         found = result_of(folder, formats)
-        return Made(run.packed(formats, found), run.source, run.space, formats)
+        return Made(run.packed(formats, found, method), run.source, run.space, formats)
 
 
 def packed_model(
@@ -131,7 +133,7 @@ def packed_model(
     subnet: Path | None,
     uniform: int | None,
     target: Target | None,
-    method: str,
+    method: str | None,
     text: Sequence[Path],
     report: Report,
 ) -> Made:
@@ -144,6 +146,7 @@ def packed_model(
 
     if subnet is None and uniform is None:
         raise InputError(f"{path}: is a model in floating point; give --uniform or --subnet, or search it first")
+    method = method or DEFAULT_METHOD
     given = check(path, subnet, uniform)
     source = open_source(path)
     space = space_of(source, choices_of(PRESET))

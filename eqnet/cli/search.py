@@ -64,7 +64,7 @@ PARETO_POINTS = 12
 def search(
     budgets: tuple[str, ...],
     model: Path | None,
-    method: str,
+    method: str | None,
     text: tuple[Path, ...],
     target: str | None,
     pareto: bool,

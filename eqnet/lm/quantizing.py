@@ -21,6 +21,7 @@ from eqnet.lm.distilling import Distillation
 from eqnet.lm.given import Given, first_tensor
 from eqnet.lm.methods import METHODS, Method
 from eqnet.lm.moments import Moments
+from eqnet.lm.qat import QuantizationAwareTraining
 from eqnet.lm.source import Source
 from eqnet.lm.structure import Structure, structure_of, tied_sets
 from eqnet.packed.model import PackedModel
@@ -29,10 +30,13 @@ from eqnet.packed.tensor import PackedTensor
 
 Report = Callable[[str, int, int], None]
 
-DISTILL, DISTILLED_FROM = "distill", "gptq"
-"""The method that trains blocks, and the one whose codes it starts from."""
+DISTILL, QAT = "distill", "qat"
+"""The methods that train codes: block by block, and all of them together."""
 
-NAMES = (*METHODS, DISTILL)
+TRAINED_FROM: Mapping[str, str] = {DISTILL: "gptq", QAT: "gptq"}
+"""By the method that trains codes, the one whose codes it begins with."""
+
+NAMES = (*METHODS, *TRAINED_FROM)
 """What ``--method`` may be."""
 
 _STAGE = "Quantizing"
@@ -46,6 +50,7 @@ def quantize(
     ids: Tensor | None = None,
     scale: torch.dtype = torch.float16,
     distillation: Distillation | None = None,
+    training: QuantizationAwareTraining | None = None,
     report: Report | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> PackedModel:
@@ -54,10 +59,11 @@ def quantize(
     Args:
         source: of the model.
         subnet: the format of the weight of each layer; those of tied weights are alike.
-        method: ``rtn``, ``mse``, ``gptq`` or ``distill``.
+        method: ``rtn``, ``mse``, ``gptq``, ``distill`` or ``qat``.
         ids: calibration text, int64 [N, T]; ``rtn`` needs none, ``mse`` works without.
         scale: type of the scales.
         distillation: how ``distill`` trains; its defaults if None.
+        training: how ``qat`` trains; its defaults if None.
         report: told (stage, done, total).
         metadata: kept in the model's record; whatever JSON can hold.
 
@@ -65,16 +71,26 @@ def quantize(
         InputError: the method is unknown or needs text, or the subnet is of another model or quantizes activations.
         ModelError: a layer cannot be quantized; the message names it.
     """
-    if method not in NAMES:
-        raise InputError(f"--method {method}: is unknown; choose {', '.join(NAMES)}")
-    first = METHODS[DISTILLED_FROM if method == DISTILL else method]
+    first = codes_of(method)
     check_subnet(source, subnet)
     if ids is None and first.needs_hessian:
         raise InputError(f"--method {method}: needs calibration text; give some, or choose mse or rtn")
     if ids is None or first.name == "rtn":
         return assembled(source, _without_text(source, subnet, first, scale, report), metadata)
-    trained = (distillation or Distillation()) if method == DISTILL else None
-    return _Walk(source, subnet, first, scale, trained, report).run(ids, metadata)
+    blocks = (distillation or Distillation()) if method == DISTILL else None
+    packed = _Walk(source, subnet, first, scale, blocks, report).run(ids, metadata)
+    if method != QAT:
+        return packed
+    weights = {path: packed.layers[path].weight for path in dict.fromkeys(map(source.first_of, subnet))}
+    shared = {path: weights[source.first_of(path)] for path in subnet}
+    return assembled(source, (training or QuantizationAwareTraining()).train(source, shared, ids, report), metadata)
+
+
+def codes_of(method: str) -> Method:
+    """What makes the codes of a method of NAMES, or those that its training begins with; InputError if it is none."""
+    if method not in NAMES:
+        raise InputError(f"--method {method}: is unknown; choose {', '.join(NAMES)}")
+    return METHODS[TRAINED_FROM.get(method, method)]
 
 
 def check_subnet(source: Source, subnet: Mapping[str, LayerFormat]) -> None:
@@ -98,7 +114,7 @@ def _without_text(
     for done, (path, fmt) in enumerate(subnet.items()):
         if report is not None:
             report(_STAGE, done, len(subnet))
-        first = source.tied.get(f"{path}.weight", f"{path}.weight").removesuffix(".weight")
+        first = source.first_of(path)
         if first not in weights:
             weights[first] = _quantized(method, path, source.tensor(f"{path}.weight"), fmt, scale, None)
         weights[path] = weights[first]

@@ -30,7 +30,8 @@ from eqnet.lm.judge import Workbench
 from eqnet.lm.kept import KeptTensors
 from eqnet.lm.methods import METHODS, Method
 from eqnet.lm.pruning import expected_divergence, pruned
-from eqnet.lm.quantizing import DISTILL, DISTILLED_FROM, NAMES, check_subnet, quantize
+from eqnet.lm.qat import QuantizationAwareTraining
+from eqnet.lm.quantizing import DISTILL, QAT, TRAINED_FROM, check_subnet, codes_of, quantize
 from eqnet.lm.recipe import Recipe
 from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype, shared_weights
 from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
@@ -71,7 +72,7 @@ class Plan:
 
     Attributes:
         model: folder or .gguf file.
-        method: that makes codes: one of ``METHODS``, or ``distill``, which trains those of what is packed at last.
+        method: that makes codes: one of ``METHODS``, or one that trains those of what is packed at last.
         text: files that calibration and held-out text come from; eqnet's own text if there are none.
         space: as ``choices_of`` reads it.
         seed: of everything that is drawn.
@@ -114,10 +115,8 @@ class LanguageRun:
             space=str(choices),
             seed=plan.seed,
         )
-        if plan.method not in NAMES:
-            raise InputError(f"--method {plan.method}: is unknown; choose {', '.join(NAMES)}")
         # Training the codes of each network that is measured would take days.
-        self.method: Method = METHODS[DISTILLED_FROM if plan.method == DISTILL else plan.method]
+        self.method: Method = codes_of(plan.method)
         self.source = open_source(plan.model)
         self.space: ElasticSpace = space_of(self.source, choices)
         kept = KeptTensors(folder / TEXT, text_identity(self.source, self.plan.text, self.plan.seed))
@@ -191,19 +190,30 @@ class LanguageRun:
             store = self.folder / "measurements.sqlite"
             return search_subject(subject, budgets, settings, store=store, target=target, report=self._report)
 
-    def packed(self, subnet: Mapping[str, LayerFormat], found: SearchResult | None = None) -> PackedModel:
-        """The model in the formats of ``subnet``, on the codes that a search measures; ``distill`` trains them first.
+    def packed(
+        self, subnet: Mapping[str, LayerFormat], found: SearchResult | None = None, method: str | None = None
+    ) -> PackedModel:
+        """The model in the formats of ``subnet``, on the codes that a search measures; some methods train them first.
 
         Args:
             subnet: of the space before a target or anything else narrowed it.
             found: by a search, if ``subnet`` is what it found; its figures are kept with the model.
+            method: instead of the plan's; one that trains the codes which the run measures.
 
         Raises:
-            InputError: the subnet is of another model.
+            InputError: the subnet is of another model, or the method makes codes of its own.
             ModelError: a layer cannot be quantized.
         """
-        recipe = self.recipe(found)
-        if self.plan.method == DISTILL:
+        method = method or self.plan.method
+        codes = codes_of(method)
+        if codes is not self.method:
+            raise InputError(
+                f"--method {method}: goes with codes of {codes.name}, and the search was on those of "
+                f"{self.method.name}; leave it out, or search with --method {method}"
+            )
+        recipe = replace(self.recipe(found), method=method)
+        check_subnet(self.source, subnet)
+        if method == DISTILL:
             packed = quantize(
                 self.source,
                 subnet,
@@ -212,10 +222,18 @@ class LanguageRun:
                 scale=scale_dtype(self.space),
                 report=self._report,
             )
+        else:
+            weights = self._codes(subnet)
+            if method == QAT:
+                weights = QuantizationAwareTraining().train(self.source, weights, self.calibration, self._report)
+            packed = assembled(self.source, weights)
+        if method in TRAINED_FROM:
             recipe = replace(recipe, perplexity=self._perplexities(packed), divergence=None)
-            packed.record = replace(packed.record, metadata=recipe.to_json())
-            return packed
-        check_subnet(self.source, subnet)
+        packed.record = replace(packed.record, metadata=recipe.to_json())
+        return packed
+
+    def _codes(self, subnet: Mapping[str, LayerFormat]) -> dict[str, PackedTensor]:
+        """Those that a search measures, by path."""
         weights: dict[str, PackedTensor] = {}
         for done, tied in enumerate(self.space.sets):
             if self._report is not None:
@@ -225,7 +243,7 @@ class LanguageRun:
                 weights |= dict.fromkeys(layers.paths, weight)
         if self._report is not None:
             self._report("Packing", len(self.space.sets), len(self.space.sets))
-        return assembled(self.source, {path: weights[path] for path in subnet}, recipe.to_json())
+        return {path: weights[path] for path in subnet}
 
     def recipe(self, found: SearchResult | None = None) -> Recipe:
         """How models of this run are made; with the figures of what a search found."""

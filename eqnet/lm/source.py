@@ -98,6 +98,10 @@ class Source:
                     digest.update(file.read(_SAMPLE_BYTES))
         return digest.hexdigest()[:16]
 
+    def first_of(self, path: str) -> str:
+        """Of the layers that share the weight of one, the path of the first."""
+        return self.tied.get(f"{path}.weight", f"{path}.weight").removesuffix(".weight")
+
     def tensor(self, name: str, dtype: torch.dtype = torch.float32) -> Tensor:
         """A tensor of ``names``, read now into memory of its own.
 

@@ -99,7 +99,7 @@ def test_the_same_text_gives_the_same_codes(llama: Source) -> None:
 
 def test_what_is_given_is_checked(llama: Source) -> None:
     subnet = subnet_of(llama, "int4:channel")
-    with pytest.raises(InputError, match="--method awq: is unknown; choose rtn, mse, gptq, distill"):
+    with pytest.raises(InputError, match="--method awq: is unknown; choose rtn, mse, gptq, distill, qat"):
         quantize(llama, subnet, method="awq")
     with pytest.raises(InputError, match="needs calibration text"):
         quantize(llama, subnet)

@@ -9,8 +9,9 @@ import torch
 
 from eqnet.errors import BudgetError, InputError, RunError
 from eqnet.export.targets import load_target
+from eqnet.lm.recipe import Recipe
 from eqnet.lm.run import LanguageRun, Plan
-from eqnet.lm.search import settings_of
+from eqnet.lm.search import settings_of, uniform_subnet
 from eqnet.search.budget import Budget
 
 transformers = pytest.importorskip("transformers")
@@ -66,6 +67,20 @@ def test_a_search_keeps_to_its_budget_and_a_second_one_measures_little(model: Pa
             run.search([Budget.parse("1bpw")], SETTINGS)
         with pytest.raises(BudgetError, match="stored bits per weight"):
             run.search([Budget.parse("2GBOPs")], SETTINGS)
+
+
+def test_codes_of_a_search_are_trained_on_demand(model: Path, tmp_path: Path) -> None:
+    with LanguageRun(tmp_path / "run", Plan(str(model), method="rtn", space=SPACE)) as run:
+        subnet = uniform_subnet(run.space, 3)
+        with pytest.raises(InputError, match=r"^--method qat: goes with codes of gptq, and the search was on .* rtn"):
+            run.packed(subnet, method="qat")
+    with LanguageRun(tmp_path / "other", Plan(str(model), space=SPACE)) as run:
+        searched, trained = run.packed(subnet), run.packed(subnet, method="qat")
+        text = run.held_out.test
+        exact, *found = (m(input_ids=text).logits.log_softmax(-1) for m in (run.source.load(), searched, trained))
+        nats = [float((exact.exp() * (exact - other)).sum(-1).mean().detach()) for other in found]
+        assert nats[1] < nats[0]
+        assert [recipe.method for recipe in map(Recipe.of, (searched, trained)) if recipe] == ["gptq", "qat"]
 
 
 def test_a_folder_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
