@@ -134,13 +134,11 @@ class Bank:
 
     def _expected(self, codes: Codes, path: str, hessian: str) -> float:
         """The divergence that codes are expected to cause in one of the layers that share them."""
-        sensitivity, error = self._sensitivity(), codes.error
-        if path == hessian and codes.forms is not None:
-            return sensitivity.weighted(path, codes.forms)
-        if len(error) <= _DRAWN_ROWS:
-            return sensitivity.divergence(path, error)
+        sensitivity, count = self._sensitivity(), len(codes.error)
+        if count <= _DRAWN_ROWS or (path == hessian and codes.forms is not None):
+            return sensitivity.of_codes(path, codes, hessian)
         drawn = sensitivity.drawn(path, _DRAWN_ROWS, self._seed)
-        return sensitivity.divergence(path, error[drawn], drawn)
+        return sensitivity.divergence(path, codes.error[drawn], drawn)
 
     def _keep(self, name: str, fmt: Format, entry: Entry) -> None:
         self._nats[name, fmt] = entry.nats

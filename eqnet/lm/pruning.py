@@ -50,7 +50,7 @@ def expected_divergence(
     Args:
         space: of the model.
         shared: by the name of a tied set, its weights.
-        method: a cheap one.
+        method: that makes codes.
         weight: gives the weight of a layer, float32 [rows, cols].
         sensitivity: of the model.
         scale: type of the scales.
@@ -84,7 +84,7 @@ def _of_weight(
         drawn = sensitivity.drawn(path, ROWS, seed) if len(weight) > ROWS else None
         part = weight if drawn is None else weight[drawn]
         every = method.codes(part, formats, scale, sensitivity.inputs[layers.hessian])
-        totals += [sensitivity.divergence(path, codes.error, drawn) for codes in every]
+        totals += [sensitivity.of_codes(path, codes, layers.hessian, drawn) for codes in every]
     return totals
 
 

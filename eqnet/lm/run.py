@@ -28,7 +28,7 @@ from eqnet.lm.bank import Bank, Shared
 from eqnet.lm.evaluation import perplexity
 from eqnet.lm.judge import Workbench
 from eqnet.lm.kept import KeptTensors
-from eqnet.lm.methods import METHODS, Method
+from eqnet.lm.methods import Method
 from eqnet.lm.pruning import expected_divergence, pruned
 from eqnet.lm.qat import QuantizationAwareTraining
 from eqnet.lm.quantizing import DISTILL, QAT, TRAINED_FROM, check_subnet, codes_of, quantize
@@ -308,12 +308,10 @@ class LanguageRun:
                 return found
             except (OSError, ValueError, KeyError, TypeError, AssertionError) as e:
                 raise RunError(f"{path}: cannot be read ({e!r}); remove it, or start over with --fresh") from e
-        # Error compensation, all formats of all layers of it, would take longer than the whole search.
-        cheap = METHODS["mse"] if self.method.needs_hessian else self.method
         expected = expected_divergence(
             self.space,
             self._shared,
-            cheap,
+            self.method,
             self._weight,
             self._sensitivity,
             scale=scale_dtype(self.space),

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from eqnet import _kernels
 from eqnet.errors import ModelError
+from eqnet.lm.methods.codes import Codes
 from eqnet.lm.moments import Moments
 from eqnet.lm.structure import structure_of, tied_sets
 from eqnet.ops.panels import address
@@ -58,6 +59,12 @@ class Sensitivity:
         if rows is None:
             return 0.5 * float(weights @ forms)
         return 0.5 * float(weights.sum()) * float(forms.mean())
+
+    def of_codes(self, path: str, codes: Codes, fitted: str, rows: Tensor | None = None) -> float:
+        """``divergence`` of the error of codes, which were fitted to the H of ``fitted``."""
+        if path == fitted and codes.forms is not None:
+            return self.weighted(path, codes.forms, rows)
+        return self.divergence(path, codes.error, rows)
 
     def drawn(self, path: str, count: int, seed: int) -> Tensor:
         """Rows of a layer, int64 [count], each as often as its F has it: the mean over them is that of all."""
