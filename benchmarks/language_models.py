@@ -31,6 +31,7 @@ from language_mixes import UNIFORM, Mix, Way, mixes, uniform
 from language_peers import KINDS, peers
 from language_subjects import UNSEEN, Figures, Kept, Subject, subject
 
+from eqnet.lm.quantizing import TRAINED_FROM
 from eqnet.lm.space import PRESET
 
 WINDOWS = {"smollm2": 40, "byte": 400}
@@ -86,7 +87,7 @@ def measured(model: Subject, arguments: argparse.Namespace) -> Measured:
         (folder / "eqnet.json").unlink(missing_ok=True)
     theirs, own = Kept(folder / "peers.json"), Kept(folder / "eqnet.json")
     samples, space = (QUICK_SAMPLES, QUICK_SPACE) if quick else (arguments.samples, PRESET)
-    way = Way(arguments.compute, arguments.threads, samples, space)
+    way = Way(arguments.compute, arguments.threads, samples, space, arguments.method)
     exact = theirs.figures("float", lambda: model.judged(model.source.load(), 32.0))
     kinds, forms = (QUICK_KINDS, QUICK_FORMS) if quick else (KINDS, UNIFORM)
     files = dict(told(peers(model, kinds, arguments.cache / "gguf", theirs, arguments.threads)))
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--unseen", choices=list(UNSEEN), default="moby-dick", help="text to judge on")
     parser.add_argument("--budgets", type=float, nargs="+", help="bits per weight; those of all peers if left out")
     parser.add_argument("--samples", type=int, default=120, help="networks measured before the first prediction")
+    parser.add_argument("--method", choices=("gptq", *TRAINED_FROM), default="gptq", help="codes of what was found")
     parser.add_argument("--compute", default="int8", help="how eqnet multiplies; llama.cpp rounds activations, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="little text, few samples, few peers")
