@@ -54,6 +54,9 @@ def test_what_was_searched_is_what_is_exported_and_answers(
     answered = eqnet("generate", out, "The best", "--max-tokens", "8", "--threads", "1", "--json")
     assert answered.status == 0, answered.err
     assert len(json.loads(answered.out)["ids"]) == 8
+    other = eqnet("export", searched, "--method", "qat", "-o", tmp_path / "trained")
+    assert other.status == 2
+    assert "--method qat: goes with codes of gptq, and the search was on those of rtn" in " ".join(other.err.split())
 
 
 def test_the_card_says_how_the_model_was_made_and_what_it_is_worth(
