@@ -15,7 +15,7 @@ test: $(INSTALLED) sanitize
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # The kernels under the address, undefined-behaviour and thread sanitizers.
 CXX_TESTS := build/tests
