@@ -26,7 +26,7 @@ Report = Callable[[str, int, int], None]
 _JUDGES = 8
 """One window in so many is not trained on, but tells whether the training was any good."""
 
-_RATES = Rates(scales=4e-4, places=6e-3, warmup=8)
+_RATES = Rates(scales=3e-4, places=4e-3, warmup=8)
 
 
 @dataclass(frozen=True)
