@@ -26,6 +26,9 @@ Report = Callable[[str, int, int], None]
 _JUDGES = 8
 """One window in so many is not trained on, but tells whether the training was any good."""
 
+NOTHING_GAINED = "Nothing gained, codes stay"
+"""The stage that is told when a training was of no use."""
+
 _RATES = Rates(scales=3e-4, places=4e-3, warmup=8)
 
 
@@ -63,7 +66,11 @@ class QuantizationAwareTraining:
         trained_on, judged_on = _split(ids)
         before = training.divergence(judged_on)
         training.run(self, trained_on, report)
-        return training.packed() if training.divergence(judged_on) < before else dict(packed)
+        if training.divergence(judged_on) < before:
+            return training.packed()
+        if report is not None:
+            report(NOTHING_GAINED, self.steps, self.steps)
+        return dict(packed)
 
 
 class _Training:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.assembling import assembled
-from eqnet.lm.qat import QuantizationAwareTraining
+from eqnet.lm.qat import NOTHING_GAINED, QuantizationAwareTraining
 from eqnet.lm.quantizing import quantize
 from eqnet.lm.rounded import Rates
 from eqnet.lm.source import Source, open_source
@@ -76,7 +76,9 @@ def test_training_gains_on_error_compensation(source: Source) -> None:
 def test_training_that_gains_nothing_leaves_the_codes(source: Source) -> None:
     weights = weights_of(compensated(source))
     wild = replace(SHORT, steps=2, rates=Rates(scales=1.0, places=10.0))
-    assert wild.train(source, weights, IDS) == weights
+    stages: list[str] = []
+    assert wild.train(source, weights, IDS, lambda stage, done, total: stages.append(stage)) == weights
+    assert stages[-1] == NOTHING_GAINED
 
 
 def test_the_method_is_this_training_on_codes_of_error_compensation(source: Source) -> None:
