@@ -54,7 +54,6 @@ def weight_codes(
     """The largest scale of a full range, and the largest weight in its group."""
 
 def quadratic_forms(x: int, rows: int, cols: int, matrix: int, forms: int, threads: int, /) -> None: ...
-
 def isa() -> str:
     """The instruction set of the kernels, as in EQNET_CPU; raises ValueError if that asks for what is not there."""
 
