@@ -148,7 +148,7 @@ class LanguageJudge:
         def sums(window: int) -> Tensor:
             return _sums(self._bench.logits(windows[window]), reference[window], windows[window])
 
-        totals = torch.stack(_side_by_side(sums, len(windows))).sum(0)
+        totals = torch.stack(on_threads(sums, range(len(windows)), "Measuring")).sum(0)
         places = windows.numel()
         predicted = places - len(windows)  # nothing tells what comes after the last token of a window
         divergence, loss, right = (totals / torch.tensor([places, predicted, predicted])).tolist()
@@ -177,7 +177,7 @@ class LanguageJudge:
             def distributions(window: int) -> Tensor:
                 return self._bench.head(hidden_states[window]).log_softmax(1)
 
-            return _side_by_side(distributions, len(self._windows))
+            return on_threads(distributions, range(len(self._windows)), "Measuring")
         self._bench.hold(None)
         found: list[Tensor] = []
         states: list[Tensor] = []
@@ -192,21 +192,6 @@ class LanguageJudge:
         if self._kept is not None and exact:
             self._kept.write({"hidden": torch.stack(states)})
         return found
-
-
-def _side_by_side(work: Callable[[int], Tensor], windows: int) -> list[Tensor]:
-    """What ``work`` gives for each window, as many of them at once as there are threads.
-
-    Threads that work on one window wait for each other at every operation, the more the busier the machine is.
-    """
-    threads = torch.get_num_threads()
-    workers = max(1, min(threads, windows))
-    torch.set_num_threads(threads // workers)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(work, range(windows)))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def joined(parts: Sequence[tuple[Measurement, int]]) -> Measurement:

@@ -1,4 +1,4 @@
-"""The same work for each of many layers, several of them at once."""
+"""The same work for each of many layers, or windows of text, several of them at once."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import TypeVar
 
 import torch
 
+from eqnet.bench.timing import threads
+
 Report = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def on_threads(work: Callable[[T], R], items: Sequence[T], stage: str, report: Report | None = None) -> list[R]:
-    """What ``work`` gives for each item, in their order; each is done by one thread, as many at once as torch may use.
+    """What ``work`` gives for each item, in their order; as many at once as torch may use threads, which they share.
 
-    Layers are many, and what is done to one of them is in part too little to be divided among threads. What an item
-    gives does not depend on how many threads there are.
+    What is done to one layer is in part too little to be divided among threads, and threads that work on one window
+    wait for each other at every operation, the more the busier the machine is.
 
     Args:
         work: called from other threads.
@@ -25,21 +27,18 @@ def on_threads(work: Callable[[T], R], items: Sequence[T], stage: str, report: R
         stage: for ``report``.
         report: told (stage, done, total), from this thread.
     """
-    threads = torch.get_num_threads()
+    given = torch.get_num_threads()
+    workers = max(1, min(given, len(items)))
     if report is not None:
         report(stage, 0, len(items))
-    torch.set_num_threads(1)  # of each worker
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            running = [pool.submit(work, item) for item in items]
-            try:
-                for done, future in enumerate(as_completed(running), start=1):
-                    future.result()
-                    if report is not None:
-                        report(stage, done, len(items))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            return [future.result() for future in running]
-    finally:
-        torch.set_num_threads(threads)
+    with threads(given // workers), ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(work, item) for item in items]
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                future.result()
+                if report is not None:
+                    report(stage, done, len(items))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        return [future.result() for future in running]
