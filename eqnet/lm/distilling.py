@@ -72,15 +72,13 @@ class _Training:
     def run(self, how: Distillation) -> None:
         """Takes the steps, at rates that fall along a cosine."""
         count = len(self._wanted)
-        optimizer, schedule = how.rates.optimizer(self._layers.values(), how.steps)
         generator = torch.Generator().manual_seed(how.seed)
-        for _ in range(how.steps):
+
+        def loss(_step: int) -> Tensor:
             part = torch.randperm(count, generator=generator)[: how.batch]
-            loss = self._loss({f"{name}.weight": layer() for name, layer in self._layers.items()}, part)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+            return self._loss({f"{name}.weight": layer() for name, layer in self._layers.items()}, part)
+
+        how.rates.train(self._layers.values(), how.steps, loss)
 
     @torch.no_grad()
     def loss_of(self, packed: Mapping[str, PackedTensor]) -> float:

@@ -90,21 +90,19 @@ class _Training:
 
     def run(self, how: QuantizationAwareTraining, ids: Tensor, report: Report | None) -> None:
         """Takes the steps, each on the next windows of all, which are shuffled whenever they are used up."""
-        optimizer, schedule = how.rates.optimizer(self._weights.values(), how.steps)
         generator = torch.Generator().manual_seed(how.seed)
         order: list[int] = []
-        for step in range(how.steps):
+
+        def loss(step: int) -> Tensor:
             if report is not None:
                 report("Training", step, how.steps)
             while len(order) < how.batch:
-                order += torch.randperm(len(ids), generator=generator).tolist()
-            windows, order = ids[order[: how.batch]], order[how.batch :]
-            with torch.enable_grad():
-                loss = self._loss(windows)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
+                order.extend(torch.randperm(len(ids), generator=generator).tolist())
+            windows = ids[order[: how.batch]]
+            del order[: how.batch]
+            return self._loss(windows)
+
+        how.rates.train(self._weights.values(), how.steps, loss)
         if report is not None:
             report("Training", how.steps, how.steps)
 

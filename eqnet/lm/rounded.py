@@ -7,7 +7,7 @@ go straight through the rounding, as in the supernet's own training.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from eqnet.lm.methods.ranges import stored_scale
 from eqnet.packed.planes import pack
 from eqnet.packed.tensor import PackedTensor
 
@@ -88,6 +87,13 @@ class _Rounding(torch.autograd.Function):
         return place, (gradient * weight).sum(2, dtype=torch.float32), None, None, None
 
 
+def stored_scale(scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Positive scales as ``dtype`` holds them, in float32; those below its smallest value become that."""
+    limits = torch.finfo(dtype)
+    smallest = limits.tiny * limits.eps if dtype == torch.float16 else limits.tiny
+    return scale.clamp(smallest, limits.max).to(dtype).float()
+
+
 @dataclass(frozen=True)
 class Rates:
     """How fast rounded weights learn; rates rise over the first steps and then fall along half a cosine.
@@ -102,10 +108,8 @@ class Rates:
     places: float
     warmup: int = 1
 
-    def optimizer(
-        self, weights: Iterable[RoundedWeight], steps: int
-    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """Adam, and what is to step after it, for a training of so many steps."""
+    def train(self, weights: Iterable[RoundedWeight], steps: int, loss: Callable[[int], Tensor]) -> None:
+        """Takes so many steps of Adam down a loss, which is asked for anew at each, by its number."""
         layers = list(weights)
         groups = [{"params": [layer.log_scale for layer in layers], "lr": self.scales}]
         if self.places:
@@ -113,6 +117,13 @@ class Rates:
         for layer in layers:
             layer.place.requires_grad_(bool(self.places))
         optimizer = torch.optim.Adam(groups, fused=True)
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: min(1.0, (step + 1) / self.warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
         )
+        for step in range(steps):
+            with torch.enable_grad():
+                value = loss(step)
+                optimizer.zero_grad()
+                value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()

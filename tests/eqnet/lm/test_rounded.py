@@ -83,12 +83,7 @@ def test_gradients_go_straight_through_the_rounding(case: Case) -> None:
 
 def test_codes_stay_when_places_do_not_learn(case: Case) -> None:
     weight = RoundedWeight(case.exact, case.packed)
-    optimizer, schedule = Rates(scales=0.01, places=0.0).optimizer([weight], 3)
-    for _ in range(3):
-        optimizer.zero_grad()
-        (weight() - case.exact).square().sum().backward()
-        optimizer.step()
-        schedule.step()
+    Rates(scales=0.01, places=0.0).train([weight], 3, lambda _: (weight() - case.exact).square().sum())
     stored = weight.packed()
     assert torch.equal(stored.codes, case.packed.codes)
     assert not torch.equal(stored.scale, case.packed.scale)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eqnet.formats import Format
-from eqnet.lm.methods.ranges import stored_scale
+from eqnet.lm.rounded import stored_scale
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from eqnet.errors import ModelError
 from eqnet.formats import Format
 from eqnet.lm.methods.codes import Codes, codes_of
-from eqnet.lm.methods.ranges import stored_scale
+from eqnet.lm.rounded import stored_scale
 from tests.eqnet.lm.methods.reference import full_range, loss, random_weight, rounded, searched_range
 
 KINDS = [(bits, sign) for bits in range(2, 9) for sign in ("", "u")]
