@@ -208,9 +208,8 @@ class Problem:
     def _at_prices(self, predictor: Predicts, traded: Sequence[Genes]) -> list[Genes]:
         """Genes of least loss and cost together, at prices from where cost is all to where loss is, of even costs."""
         losses = self._losses(predictor)
-        fair = sum(map(np.ptp, losses)) / max(
-            sum(map(np.ptp, traded)), 1
-        )  # at which all of one is worth all of the other
+        # At a fair price, all of one is worth all of the other.
+        fair = sum(map(np.ptp, losses)) / max(sum(map(np.ptp, traded)), 1)
         prices = fair * np.geomspace(1e-6, 1e6, PRICES)
         pairs = list(zip(losses, traded, strict=True))
         genes = np.stack([np.argmin(loss[:, None] + cost[:, None] * prices, axis=0) for loss, cost in pairs], axis=1)
