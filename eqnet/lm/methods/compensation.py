@@ -52,8 +52,9 @@ class ErrorCompensation(Method):
         for fmt in formats:
             codes = codes_of(weight, fmt, scale_dtype, searched=True, importance=importance, factor=factor, order=order)
             assert codes.forms is not None
-            # They are those of the damped Hessian.
-            yield replace(codes, forms=codes.forms - damping * codes.error.square().sum(1))
+            # They are those of the damped Hessian; what is left of the difference of two sums may be below 0.
+            forms = codes.forms - damping * codes.error.square().sum(1)
+            yield replace(codes, forms=forms.clamp_(min=0.0))
 
 
 def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> tuple[Tensor, float]:

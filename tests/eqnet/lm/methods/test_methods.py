@@ -218,3 +218,12 @@ def test_tiny_weights_keep_their_scale_in_half() -> None:
 def test_what_cannot_be_quantized_is_refused(weight: Tensor, fmt: str, hessian: Tensor | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         METHODS["gptq"].quantize(weight, Format.parse(fmt), torch.float16, hessian)
+
+
+def test_what_codes_lose_is_never_negative() -> None:
+    """Not even where inputs were always 0, and all that is left is what two sums are off each other."""
+    weight = torch.randn(64, 48, generator=torch.Generator().manual_seed(0))
+    (codes,) = METHODS["gptq"].codes(weight, [Format.parse("uint3:group16")], torch.float16, torch.zeros(48, 48))
+    assert codes.forms is not None
+    assert float(codes.forms.min()) >= 0
+    assert float(codes.forms.max()) < 1e-4
