@@ -19,3 +19,12 @@ class Ended:
 
 
 Command = Callable[..., Ended]
+
+
+def refused(ended: Ended, *words: str) -> None:
+    """Bad input: exit status 2, one message with all the words, no traceback, nothing on standard output."""
+    assert ended.status == 2, ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    for word in words:
+        assert word in ended.err

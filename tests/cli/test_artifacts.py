@@ -12,21 +12,13 @@ import torch
 from eqnet import load
 from eqnet.search.result import SearchResult
 from eqnet.tasks.pretraining import Recipe
-from tests.cli.command import TASKS, Command, Ended
+from tests.cli.command import TASKS, Command, Ended, refused
 from tests.cli.small_tasks import _network
 
 
 def _json(ended: Ended):
     assert ended.status == 0, ended.err
     return json.loads(ended.out)
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in " ".join(ended.err.split())
 
 
 @pytest.fixture
@@ -78,20 +70,20 @@ def test_export_of_one_network_twice_gives_the_same_bytes(eqnet: Command, copied
 def test_export_refuses_what_it_cannot_write(
     eqnet: Command, finished_run: Path, tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    _refused(eqnet("export", finished_run, "-o", tmp_path / "out", *options), *words)
+    refused(eqnet("export", finished_run, "-o", tmp_path / "out", *options), *words)
     assert not (tmp_path / "out").exists()
 
 
 def test_export_leaves_a_folder_of_something_else_alone(eqnet: Command, copied_run: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
-    _refused(eqnet("export", copied_run, "-o", tmp_path / "photos"), str(tmp_path / "photos"), "cat.jpg")
+    refused(eqnet("export", copied_run, "-o", tmp_path / "photos"), str(tmp_path / "photos"), "cat.jpg")
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
 def test_export_needs_a_run_with_a_result(eqnet: Command, tmp_path: Path) -> None:
-    _refused(eqnet("export", tmp_path, "-o", tmp_path / "out"), str(tmp_path), "run eqnet search")
-    _refused(eqnet("export", tmp_path), "--out")
+    refused(eqnet("export", tmp_path, "-o", tmp_path / "out"), str(tmp_path), "run eqnet search")
+    refused(eqnet("export", tmp_path), "--out")
 
 
 def test_eval_of_an_artifact_is_what_the_search_reported(
@@ -124,7 +116,7 @@ def test_code_that_an_artifact_names_is_never_run(
 ) -> None:
     imported: list[str] = []
     monkeypatch.setattr("eqnet.tasks.loading._module_of_file", lambda spec, file: imported.append(spec))
-    _refused(eqnet("eval", artifact), str(artifact), f"give --task {small_task}", "if you trust it")
+    refused(eqnet("eval", artifact), str(artifact), f"give --task {small_task}", "if you trust it")
     assert not imported
 
 
@@ -142,11 +134,11 @@ def test_code_that_an_artifact_names_is_never_run(
 def test_eval_refuses_what_does_not_fit_the_artifact(
     eqnet: Command, artifact: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    _refused(eqnet("eval", artifact, *options), *words)
+    refused(eqnet("eval", artifact, *options), *words)
 
 
 def test_eval_of_a_run_takes_no_task(eqnet: Command, finished_run: Path, small_task: str) -> None:
-    _refused(eqnet("eval", finished_run, "--task", small_task), "leave out --task")
+    refused(eqnet("eval", finished_run, "--task", small_task), "leave out --task")
 
 
 def test_inspect_tells_an_artifact_from_its_files_alone(eqnet: Command, finished_run: Path, artifact: Path) -> None:
@@ -189,7 +181,7 @@ def test_damaged_artifact_is_refused_by_name(
     eqnet: Command, copied: Path, small_task: str, verb: str, damage, words: tuple[str, ...]
 ) -> None:
     damage(copied)
-    _refused(eqnet(verb, copied, *(("--task", small_task) if verb == "eval" else ())), *words)
+    refused(eqnet(verb, copied, *(("--task", small_task) if verb == "eval" else ())), *words)
 
 
 def test_folder_with_brackets_in_its_name_is_printed_as_it_is(eqnet: Command, artifact: Path, tmp_path: Path) -> None:
@@ -199,7 +191,7 @@ def test_folder_with_brackets_in_its_name_is_printed_as_it_is(eqnet: Command, ar
 
 def test_folder_that_is_neither_run_nor_artifact_is_named(eqnet: Command, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    _refused(eqnet("inspect", tmp_path), str(tmp_path), "holds neither a search result nor an artifact")
+    refused(eqnet("inspect", tmp_path), str(tmp_path), "holds neither a search result nor an artifact")
 
 
 def test_built_in_task_needs_no_code_of_the_user(

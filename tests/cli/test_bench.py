@@ -12,15 +12,7 @@ import pytest
 from eqnet import _kernels
 from eqnet.bench import kernels
 from eqnet.bench.fresh import Start
-from tests.cli.command import TASKS, Command, Ended
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in " ".join(ended.err.split())
+from tests.cli.command import TASKS, Command, refused
 
 
 def test_network_is_timed_beside_fp32_and_in_a_new_process(eqnet: Command, small_task: str, artifact: Path) -> None:
@@ -101,8 +93,8 @@ def test_bad_options_are_refused(
     eqnet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _refused(eqnet("bench", *options), *words)
+    refused(eqnet("bench", *options), *words)
 
 
 def test_code_that_an_artifact_names_is_not_run(eqnet: Command, artifact: Path) -> None:
-    _refused(eqnet("bench", artifact), f"give --task {TASKS}:quadrants", "model= to eqnet.load")
+    refused(eqnet("bench", artifact), f"give --task {TASKS}:quadrants", "model= to eqnet.load")

@@ -12,7 +12,7 @@ import torch
 
 from eqnet import load
 from eqnet.packed.model import PackedModel
-from tests.cli.command import TASKS, Command, Ended
+from tests.cli.command import TASKS, Command, Ended, refused
 from tests.cli.small_tasks import _data, _network
 
 NAMES = ["0", "3", "6", "9", "11"]
@@ -21,14 +21,6 @@ NAMES = ["0", "3", "6", "9", "11"]
 def _json(ended: Ended):
     assert ended.status == 0, ended.err
     return json.loads(ended.out)
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in " ".join(ended.err.split())
 
 
 @pytest.fixture
@@ -90,14 +82,14 @@ def test_inputs_of_a_file_need_no_labels(
 def test_pairs_that_are_no_pair_are_refused(
     eqnet: Command, small_task: str, finished_run: Path, artifact: Path, tmp_path: Path
 ) -> None:
-    _refused(eqnet("compare", artifact, finished_run, "--task", f"{TASKS}:without_norm"), "not 'without-norm'")
-    _refused(eqnet("compare", artifact, artifact), f"give --task {small_task}")
-    _refused(eqnet("compare", artifact, tmp_path / "no.onnx", "--task", small_task), "no.onnx: there is no such file")
-    _refused(eqnet("compare", tmp_path, artifact), str(tmp_path), "holds no search result")
+    refused(eqnet("compare", artifact, finished_run, "--task", f"{TASKS}:without_norm"), "not 'without-norm'")
+    refused(eqnet("compare", artifact, artifact), f"give --task {small_task}")
+    refused(eqnet("compare", artifact, tmp_path / "no.onnx", "--task", small_task), "no.onnx: there is no such file")
+    refused(eqnet("compare", tmp_path, artifact), str(tmp_path), "holds no search result")
     packed = load(artifact, _network)
     metadata = {**packed.record.metadata, "task": {"spec": "digits", "name": "digits", "seed": 0}}
     PackedModel(packed.model, replace(packed.record, metadata=metadata)).save(tmp_path / "other")
-    _refused(eqnet("compare", finished_run, tmp_path / "other"), "made for the task 'digits', not 'quadrants'")
+    refused(eqnet("compare", finished_run, tmp_path / "other"), "made for the task 'digits', not 'quadrants'")
 
 
 def test_network_beside_itself_is_the_same(eqnet: Command, finished_run: Path) -> None:

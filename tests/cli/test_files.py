@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from eqnet import load
 from eqnet.bench.fresh import Start
 from eqnet.export.onnx import OnnxOptions, write_onnx
-from tests.cli.command import Command, Ended
+from tests.cli.command import Command, Ended, refused
 from tests.cli.small_tasks import _data, _network
 from tests.eqnet.runtime.engines.files import LIBRARY, RECORD, WEIGHT, X, compiled, linear, saved
 
@@ -32,14 +32,6 @@ NO_RECORD = "the file carries no quantization record"
 def _json(ended: Ended):
     assert ended.status == 0, ended.err
     return json.loads(ended.out)
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in " ".join(ended.err.split())
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +95,7 @@ def test_run_refuses_inputs_that_the_file_does_not_take(eqnet: Command, foreign:
         (np.zeros((2, 32), np.int64), "holds int64; the model takes float32"),
     ):
         np.save(tmp_path / "wrong.npy", array)
-        _refused(eqnet("run", foreign, "--input", tmp_path / "wrong.npy"), "wrong.npy", words)
+        refused(eqnet("run", foreign, "--input", tmp_path / "wrong.npy"), "wrong.npy", words)
 
 
 def test_run_of_a_library(eqnet: Command, library: Path, x: Path, tmp_path: Path) -> None:
@@ -122,15 +114,15 @@ def test_eval_of_an_onnx_file_is_that_of_the_artifact(
     assert of_file["loss"] == pytest.approx(of_folder["loss"], rel=0.01)
     assert of_file["reported"] == of_folder["reported"]
     assert of_file["samples"] == 128
-    _refused(eqnet("eval", exported), f"give --task {small_task}")
-    _refused(eqnet("eval", exported, "--uniform", "4"), "holds one network")
+    refused(eqnet("eval", exported), f"give --task {small_task}")
+    refused(eqnet("eval", exported, "--uniform", "4"), "holds one network")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the legacy exporter, which is the quick one
 def test_eval_of_a_file_of_others_needs_the_task(eqnet: Command, small_task: str, tmp_path: Path) -> None:
     path = tmp_path / "float.onnx"
     torch.onnx.export(_network().eval(), (torch.zeros(3, 1, 6, 6),), path, dynamo=False)
-    _refused(eqnet("eval", path), "does not say what task it is of; give --task")
+    refused(eqnet("eval", path), "does not say what task it is of; give --task")
     figures = _json(eqnet("eval", path, "--task", small_task, "--json"))
     assert (figures["samples"], figures["reported"]) == (128, None), "in batches of 3, the only size that it takes"
     assert figures["runs"].endswith(NO_RECORD)
@@ -191,7 +183,7 @@ def test_inspect_of_a_library_runs_nothing_of_it(
 def test_what_is_no_artifact_is_refused_by_every_verb(eqnet: Command, tmp_path: Path, verb: str, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
     more = ("--input", tmp_path / "x.npy") if verb == "run" else ()
-    _refused(eqnet(verb, tmp_path / name, *more), name)
+    refused(eqnet(verb, tmp_path / name, *more), name)
 
 
 def test_bench_of_a_file_times_it_alone(
@@ -218,7 +210,7 @@ def test_bench_takes_the_batch_that_the_file_takes(
     common = ("bench", library, "--seconds", "0.05", "--threads", "1,2", "--json")
     speeds = _json(eqnet(*common))["speeds"]
     assert [(speed["form"], speed["threads"], speed["batch"]) for speed in speeds] == [("TVM", 1, 3), ("TVM", 2, 3)]
-    _refused(eqnet(*common, "--batch", "1"), "x.so: takes batches of 3 only; give --batch 3")
+    refused(eqnet(*common, "--batch", "1"), "x.so: takes batches of 3 only; give --batch 3")
 
 
 def test_compare_of_an_artifact_and_its_onnx_file(

@@ -11,18 +11,11 @@ import torch
 from PIL import Image
 
 from eqnet import load
-from tests.cli.command import Command, Ended
+from tests.cli.command import Command, refused
 from tests.cli.small_tasks import _data, _network
 
 ROUNDING = 0.05
 """Logits: a value half-way between two codes may go to the other one, where sums are made in another order."""
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    assert ended.status == 2, ended.err
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in " ".join(ended.err.split())
 
 
 @pytest.fixture
@@ -71,7 +64,7 @@ def test_a_single_input_gives_a_single_output(
 def test_an_image_is_said_to_be_converted(eqnet: Command, small_task: str, artifact: Path, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20), (200, 100, 50)).save(tmp_path / "x.png")
     common = ("run", artifact, "--input", tmp_path / "x.png", "--task", small_task)
-    _refused(eqnet(*common), "x.png", "give --mean and --std")
+    refused(eqnet(*common), "x.png", "give --mean and --std")
     ended = eqnet(*common, "--mean", "0.5", "--std", "0.25")
     assert ended.status == 0, ended.err
     assert ended.out.splitlines()[0].endswith(
@@ -94,7 +87,7 @@ def test_an_image_is_said_to_be_converted(eqnet: Command, small_task: str, artif
 def test_bad_options_are_refused(
     eqnet: Command, small_task: str, artifact: Path, images: Path, options: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    _refused(eqnet("run", artifact, "--input", images, "--task", small_task, *options), *words)
+    refused(eqnet("run", artifact, "--input", images, "--task", small_task, *options), *words)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +104,11 @@ def test_inputs_of_another_shape_are_refused_with_the_right_one(
     eqnet: Command, small_task: str, artifact: Path, tmp_path: Path, shape: tuple[int, ...], words: tuple[str, ...]
 ) -> None:
     np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
-    _refused(eqnet("run", artifact, "--input", tmp_path / "x.npy", "--task", small_task), "x.npy", *words)
+    refused(eqnet("run", artifact, "--input", tmp_path / "x.npy", "--task", small_task), "x.npy", *words)
 
 
 def test_folder_that_is_no_artifact_is_refused(
     eqnet: Command, finished_run: Path, images: Path, tmp_path: Path
 ) -> None:
-    _refused(eqnet("run", finished_run, "--input", images), str(finished_run), "config.json")
-    _refused(eqnet("run", tmp_path / "nothing", "--input", images), "nothing: there is no such folder")
+    refused(eqnet("run", finished_run, "--input", images), str(finished_run), "config.json")
+    refused(eqnet("run", tmp_path / "nothing", "--input", images), "nothing: there is no such folder")

@@ -29,7 +29,7 @@ from eqnet.search.latency.engine import Timed
 from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.result import SearchResult
 from eqnet.search.store import Store
-from tests.cli.command import TASKS, Command, Ended
+from tests.cli.command import TASKS, Command, Ended, refused
 
 SAMPLES = ("--samples", "24")
 
@@ -39,15 +39,6 @@ _ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process; more 
 
 def _search(eqnet: Command, task: str, folder: Path, *more: str) -> Ended:
     return eqnet("search", "--task", task, "--out", folder, *SAMPLES, *more)
-
-
-def _refused(ended: Ended, *words: str) -> None:
-    """Bad input: exit status 2, one message with all the words, no traceback, nothing on standard output."""
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert word in ended.err
 
 
 def _result(ended: Ended) -> SearchResult:
@@ -196,7 +187,7 @@ def test_impossible_latency_is_refused_before_training_with_one_which_then_works
 ) -> None:
     folder, target = tmp_path / "run", ("--target", "eqnet")
     ended = _search(eqnet, small_task, folder, *target, "--budget", "0.01us")
-    _refused(ended, "budget '0.01us' cannot be met")
+    refused(ended, "budget '0.01us' cannot be met")
     assert not (folder / "training.jsonl").exists()
     possible = re.findall(r"ask for at least (\S+)", ended.err)[0]
     result = _result(_search(eqnet, small_task, folder, *target, "--budget", possible, "--json"))
@@ -204,7 +195,7 @@ def test_impossible_latency_is_refused_before_training_with_one_which_then_works
     noise = result.latency.high - result.latency.low
     assert result.latency.measured <= result.budget[0].limit + noise
     (folder / "latency.json").write_text("{}")
-    _refused(_search(eqnet, small_task, folder, *target, "--budget", possible), "latency.json", "remove it")
+    refused(_search(eqnet, small_task, folder, *target, "--budget", possible), "latency.json", "remove it")
     assert _search(eqnet, small_task, folder, *target, "--budget", "0.01us", "--fresh").status == 2
     assert json.loads((folder / "latency.json").read_text())["nanoseconds"], "starting over times again"
 
@@ -214,7 +205,7 @@ def test_latency_without_an_engine_that_can_be_timed_is_refused_before_any_work(
 ) -> None:
     for target in ((), ("--target", "tensorrt")):
         ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "300us", *target)
-        _refused(ended, "budget '300us'", "--target eqnet")
+        refused(ended, "budget '300us'", "--target eqnet")
     assert not (tmp_path / "run").exists()
 
 
@@ -270,7 +261,7 @@ def test_pareto_measures_networks_along_the_whole_front(eqnet: Command, small_ta
 def test_budget_that_makes_no_sense_is_refused_before_any_work(
     eqnet: Command, small_task: str, tmp_path: Path, budget: str, message: str
 ) -> None:
-    _refused(_search(eqnet, small_task, tmp_path / "run", "--budget", budget), message)
+    refused(_search(eqnet, small_task, tmp_path / "run", "--budget", budget), message)
     assert not (tmp_path / "run").exists()
 
 
@@ -281,7 +272,7 @@ def test_impossible_budget_is_refused_before_training_with_the_least_one_which_t
     possible: list[str] = []
     for budget in ("2.1bit", "2bpw", "10B", "1BOPs", "a2bit"):
         ended = _search(eqnet, small_task, tmp_path / "new", "--budget", budget)
-        _refused(ended, f"budget '{budget}' cannot be met")
+        refused(ended, f"budget '{budget}' cannot be met")
         possible += ["--budget", re.findall(r"ask for at least (\S+)", ended.err)[0]]
     assert not (tmp_path / "new" / "training.jsonl").exists()
     result = _result(_search(eqnet, small_task, copied_run, *possible, "--json"))
@@ -304,18 +295,16 @@ def test_impossible_budget_is_refused_before_training_with_the_least_one_which_t
     ids=["unknown", "no-such-name", "raises", "no-layers", "nan-weight", "nan-data", "empty"],
 )
 def test_unusable_task_is_refused_with_its_name(eqnet: Command, tmp_path: Path, task: str, message: str) -> None:
-    _refused(_search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0"), message)
+    refused(_search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0"), message)
 
 
 def test_folder_of_another_run_is_refused(eqnet: Command, small_task: str, copied_run: Path) -> None:
     before = (copied_run / "result.json").read_bytes()
-    _refused(
+    refused(
         _search(eqnet, small_task, copied_run, "--budget", "4bit", "--space", "w=2-8:channel:sym a=8:asym"),
         str(copied_run), "holds a run with space", "--fresh",
     )  # fmt: skip
-    _refused(
-        _search(eqnet, small_task, copied_run, "--budget", "4bit", "--seed", "1"), "holds a run with seed 0, not 1"
-    )
+    refused(_search(eqnet, small_task, copied_run, "--budget", "4bit", "--seed", "1"), "holds a run with seed 0, not 1")
     assert (copied_run / "result.json").read_bytes() == before
 
 
@@ -348,7 +337,7 @@ def test_store_that_cannot_be_used_is_refused_and_left_as_it_is(
     store, result = copied_run / "measurements.sqlite", (copied_run / "result.json").read_bytes()
     damage(store)
     before = store.read_bytes()
-    _refused(_search(eqnet, small_task, copied_run, "--budget", "4bit"), str(store), message)
+    refused(_search(eqnet, small_task, copied_run, "--budget", "4bit"), str(store), message)
     assert (copied_run / "result.json").read_bytes() == result
     assert store.read_bytes()[100:] == before[100:], "SQLite may note in its header that it was opened"
 
@@ -357,14 +346,14 @@ def test_second_search_of_the_same_run_is_refused(eqnet: Command, small_task: st
     lock = RunLock(tmp_path / "run")
     ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "4bit", "--fresh")
     lock.release()
-    _refused(ended, f"process {os.getpid()} is writing this run")
+    refused(ended, f"process {os.getpid()} is writing this run")
 
 
 @pytest.mark.parametrize("parent", ["file", "/proc"], ids=["under-a-file", "read-only"])
 def test_folder_that_cannot_be_made_is_named(eqnet: Command, small_task: str, tmp_path: Path, parent: str) -> None:
     (tmp_path / "file").write_text("")
     folder = tmp_path / parent / "run"  # nobody, not even root, makes a folder in /proc
-    _refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder), "--out")
+    refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder), "--out")
 
 
 @contextmanager
@@ -395,7 +384,7 @@ def test_full_disk_is_reported_with_the_file_and_the_same_command_goes_on(
     for name in kept:
         shutil.copy(finished_run / name, folder)
     with _files_at_most(size):
-        _refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder / file), "free some space")
+        refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder / file), "free some space")
     assert not (folder / "result.json").exists()
     ended = _search(eqnet, small_task, folder, "--budget", "4bit")
     assert ended.status == 0, ended.err
@@ -447,17 +436,17 @@ def test_without_the_packages_of_the_report_the_result_is_kept(
 
 
 def test_needs_a_budget_or_pareto(eqnet: Command, small_task: str, tmp_path: Path) -> None:
-    _refused(_search(eqnet, small_task, tmp_path / "run"), "give at least one --budget")
+    refused(_search(eqnet, small_task, tmp_path / "run"), "give at least one --budget")
 
 
 def test_options_come_from_a_file_and_the_command_line_overrides_them(eqnet: Command, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f'task = "{TASKS}:quadrants"\nbudget = ["4bit", "1bit"]\nout = "{tmp_path}/run"\n')
-    _refused(eqnet("search", "--config", config), "budget '1bit'")
-    _refused(eqnet("search", "--config", config, "--budget", "9bit"), "budget '9bit'")
-    _refused(eqnet("search", "--budget", "10B", "--config", config), "budget '10B' cannot be met")
+    refused(eqnet("search", "--config", config), "budget '1bit'")
+    refused(eqnet("search", "--config", config, "--budget", "9bit"), "budget '9bit'")
+    refused(eqnet("search", "--budget", "10B", "--config", config), "budget '10B' cannot be met")
     config.write_text(f'task = "{TASKS}:quadrants"\nbudget = "9bit"\n')
-    _refused(eqnet("search", "--config", config), "budget '9bit'")
+    refused(eqnet("search", "--config", config), "budget '9bit'")
 
 
 @pytest.mark.parametrize(
@@ -476,4 +465,4 @@ def test_unusable_file_of_options_is_refused_by_name(
     config = tmp_path / "config.toml"
     if content is not None:
         config.write_bytes(content)
-    _refused(eqnet("search", "--config", config), str(config), message)
+    refused(eqnet("search", "--config", config), str(config), message)
