@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from eqnet.search.result import SearchResult
+
 TASKS = Path(__file__).with_name("small_tasks.py")
+
+SAMPLES = ("--samples", "24")
+"""Of a search that takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -28,3 +34,14 @@ def refused(ended: Ended, *words: str) -> None:
     assert "Traceback" not in ended.err
     for word in words:
         assert word in ended.err
+
+
+def search(eqnet: Command, task: str, folder: Path, *more: str) -> Ended:
+    """Runs ``eqnet search`` for seconds."""
+    return eqnet("search", "--task", task, "--out", folder, *SAMPLES, *more)
+
+
+def result_of(ended: Ended) -> SearchResult:
+    """What a search printed as JSON."""
+    assert ended.status == 0, ended.err
+    return SearchResult.from_json(json.loads(ended.out))

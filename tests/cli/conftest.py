@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from eqnet.cli import main
-from tests.cli.command import TASKS, Command, Ended
+from tests.cli.command import SAMPLES, TASKS, Command, Ended
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def finished_run(small_task: str, tmp_path_factory: pytest.TempPathFactory) -> P
     torch.set_num_threads(1)  # as in every test; another number adds up in another order
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.raises(SystemExit) as ended:
-        main(["search", "--task", small_task, "--budget", "4bit", "--samples", "24", "--out", str(folder)])
+        main(["search", "--task", small_task, "--budget", "4bit", *SAMPLES, "--out", str(folder)])
     AcceleratorState._reset_state(True)
     assert not ended.value.code
     return folder
@@ -60,3 +61,9 @@ def artifact(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     AcceleratorState._reset_state(True)
     assert not ended.value.code
     return folder
+
+
+@pytest.fixture
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than searching here, so that most tests leave it out."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -15,35 +15,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module, metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from eqnet.bench import timing
 from eqnet.lock import RunLock
-from eqnet.search.latency import meter
-from eqnet.search.latency.engine import Timed
-from eqnet.search.latency.eqnet import OwnEngine
 from eqnet.search.result import SearchResult
 from eqnet.search.store import Store
-from tests.cli.command import TASKS, Command, Ended, refused
-
-SAMPLES = ("--samples", "24")
+from tests.cli.command import SAMPLES, TASKS, Command, Ended, refused, result_of, search
 
 _SEARCH = (sys.executable, "-m", "eqnet", "search")
 _ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process; more would add up in another order
-
-
-def _search(eqnet: Command, task: str, folder: Path, *more: str) -> Ended:
-    return eqnet("search", "--task", task, "--out", folder, *SAMPLES, *more)
-
-
-def _result(ended: Ended) -> SearchResult:
-    assert ended.status == 0, ended.err
-    return SearchResult.from_json(json.loads(ended.out))
 
 
 def _rows(folder: Path) -> list[str]:
@@ -56,12 +40,6 @@ def _rows(folder: Path) -> list[str]:
             return [row[0] for row in database.execute("SELECT subnet FROM measurements ORDER BY number")]
     except sqlite3.OperationalError:  # the writer is at its first lines
         return []
-
-
-@pytest.fixture
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than searching here, so that most tests leave it out."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 def test_leaves_a_result_a_subnet_and_a_report(finished_run: Path) -> None:
@@ -88,7 +66,7 @@ def test_same_seed_gives_the_same_bytes_and_leaves_global_generators_alone(
     eqnet: Command, small_task: str, finished_run: Path, tmp_path: Path
 ) -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    ended = _search(eqnet, small_task, tmp_path / "again", "--budget", "4bit")
+    ended = search(eqnet, small_task, tmp_path / "again", "--budget", "4bit")
     assert ended.status == 0, ended.err
     assert (tmp_path / "again" / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -109,104 +87,11 @@ def test_another_budget_trains_nothing_and_measures_nothing_twice(
         add(store, subnet, measurement)
 
     monkeypatch.setattr(Store, "add", noted)
-    result = _result(_search(eqnet, small_task, copied_run, "--budget", "3.5bit", "--json"))
+    result = result_of(search(eqnet, small_task, copied_run, "--budget", "3.5bit", "--json"))
     assert result.cost.code_bits <= 3.5
     assert (copied_run / "training.jsonl").read_bytes() == log
     assert len(kept) >= 24
     assert _rows(copied_run) == kept + added
-
-
-@pytest.fixture
-def quick_timing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Timing for moments; tells what was timed together: the number of calls, each time."""
-    in_turn, seen = meter.in_turn, []
-
-    def noted(calls, seconds: float, block: float = 0.0) -> list[timing.Times]:
-        seen.append(len(calls))
-        return in_turn(calls, min(seconds, 0.01), block)
-
-    monkeypatch.setattr(meter, "in_turn", noted)
-    return seen
-
-
-def test_latency_is_timed_once_and_the_same_command_gives_the_same_result(
-    eqnet: Command, small_task: str, copied_run: Path, quick_timing: list[int]
-) -> None:
-    asked = ("--target", "eqnet", "--budget", "4bit", "--budget", "0.5s")
-    ended = _search(eqnet, small_task, copied_run, *asked)
-    assert ended.status == 0, ended.err
-    result, first = SearchResult.load(copied_run / "result.json"), (copied_run / "result.json").read_bytes()
-    assert [(b.text, b.metric, b.limit) for b in result.budget][1] == ("0.5s", "latency", 0.5)
-    assert result.cost.code_bits <= 4
-    assert result.latency is not None
-    assert 1e-7 < result.latency.low <= result.latency.measured <= result.latency.high < 0.5
-    assert f"Latency for one input: {1e6 * result.latency.measured:,.1f} us measured" in ended.out
-    assert "the budget is 0.5s" in ended.out
-    assert "1 thread," in ended.out
-    report = (copied_run / "report.html").read_text()
-    assert "Latency of this network, measured" in report
-    assert "at most 500" in report
-    assert len(quick_timing) > 5
-    quick_timing.clear()
-    assert _search(eqnet, small_task, copied_run, *asked).status == 0
-    assert quick_timing == []
-    assert (copied_run / "result.json").read_bytes() == first
-
-
-@pytest.mark.usefixtures("without_report", "quick_timing")
-def test_latency_of_another_target_is_that_of_its_engine_in_formats_that_it_runs(
-    eqnet: Command, small_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    row = Timed("tensorrt", lambda *_: OwnEngine(whole=True), ("eqnet", "numpy"))
-    monkeypatch.setattr(import_module("eqnet.cli.search"), "ENGINES", {"tensorrt": row})
-    asked = ("--target", "tensorrt", "--budget", "0.5s", "--space", "w=4,8:channel:sym,asym a=8:sym,asym", "--json")
-    result = _result(_search(eqnet, small_task, tmp_path / "run", *asked))
-    assert result.latency is not None
-    assert result.latency.machine.endswith(f"eqnet {metadata.version('eqnet')}, numpy {metadata.version('numpy')}")
-    assert {str(fmt) for fmt in result.subnet.values()} == {"int8:channel × int8:tensor"}
-    named = json.loads((tmp_path / "run" / "latency.json").read_text())["nanoseconds"]
-    assert named
-    assert not any("uint8:channel" in key for key in named), "what it does not run is not timed"
-
-
-def test_result_and_report_of_a_latency_alone(
-    eqnet: Command, small_task: str, copied_run: Path, quick_timing: list[int]
-) -> None:
-    result = _result(
-        _search(eqnet, small_task, copied_run, "--target", "eqnet", "--budget", "0.5s", "--pareto", "--json")
-    )
-    assert result.cost.latency is not None
-    assert all(point.cost.latency is not None for point in result.front)
-    assert "<svg" in (copied_run / "report.html").read_text()
-    assert quick_timing
-
-
-@pytest.mark.usefixtures("without_report", "quick_timing")
-def test_impossible_latency_is_refused_before_training_with_one_which_then_works(
-    eqnet: Command, small_task: str, tmp_path: Path
-) -> None:
-    folder, target = tmp_path / "run", ("--target", "eqnet")
-    ended = _search(eqnet, small_task, folder, *target, "--budget", "0.01us")
-    refused(ended, "budget '0.01us' cannot be met")
-    assert not (folder / "training.jsonl").exists()
-    possible = re.findall(r"ask for at least (\S+)", ended.err)[0]
-    result = _result(_search(eqnet, small_task, folder, *target, "--budget", possible, "--json"))
-    assert result.latency is not None
-    noise = result.latency.high - result.latency.low
-    assert result.latency.measured <= result.budget[0].limit + noise
-    (folder / "latency.json").write_text("{}")
-    refused(_search(eqnet, small_task, folder, *target, "--budget", possible), "latency.json", "remove it")
-    assert _search(eqnet, small_task, folder, *target, "--budget", "0.01us", "--fresh").status == 2
-    assert json.loads((folder / "latency.json").read_text())["nanoseconds"], "starting over times again"
-
-
-def test_latency_without_an_engine_that_can_be_timed_is_refused_before_any_work(
-    eqnet: Command, small_task: str, tmp_path: Path
-) -> None:
-    for target in ((), ("--target", "tensorrt")):
-        ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "300us", *target)
-        refused(ended, "budget '300us'", "--target eqnet")
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("without_report")
@@ -216,7 +101,7 @@ def test_several_budgets_and_a_target_of_a_file_hold_together(eqnet: Command, sm
         f'task = "{small_task}"\nout = "{tmp_path}/run"\nsamples = 24\nepochs = 0\njson = true\n'
         'target = "onnxruntime"\nbudget = ["6bit", "3kB"]\n'
     )
-    result = _result(eqnet("search", "--config", config))
+    result = result_of(eqnet("search", "--config", config))
     assert [budget.text for budget in result.budget] == ["6bit", "3kB"]
     assert not (tmp_path / "run" / "training.jsonl").exists(), "nothing was trained"
     assert result.cost.code_bits <= 6
@@ -231,14 +116,14 @@ def test_several_budgets_and_a_target_of_a_file_hold_together(eqnet: Command, sm
 def test_floor_on_accuracy_gives_a_small_network_that_reaches_it(
     eqnet: Command, small_task: str, copied_run: Path
 ) -> None:
-    result = _result(_search(eqnet, small_task, copied_run, "--budget", "90%acc", "--json"))
+    result = result_of(search(eqnet, small_task, copied_run, "--budget", "90%acc", "--json"))
     assert [(b.text, b.metric, b.limit) for b in result.budget] == [("90%acc", "accuracy", 0.9)]
     assert result.accuracy.validation >= 0.90
     assert result.cost.bytes < result.accuracy.uniform[4].cost.bytes
 
 
 def test_pareto_measures_networks_along_the_whole_front(eqnet: Command, small_task: str, copied_run: Path) -> None:
-    result = _result(_search(eqnet, small_task, copied_run, "--pareto", "--json"))
+    result = result_of(search(eqnet, small_task, copied_run, "--pareto", "--json"))
     assert result.budget == ()
     measured = [point for point in result.front if point.validation is not None]
     assert 2 < len(measured) <= 12
@@ -261,7 +146,7 @@ def test_pareto_measures_networks_along_the_whole_front(eqnet: Command, small_ta
 def test_budget_that_makes_no_sense_is_refused_before_any_work(
     eqnet: Command, small_task: str, tmp_path: Path, budget: str, message: str
 ) -> None:
-    refused(_search(eqnet, small_task, tmp_path / "run", "--budget", budget), message)
+    refused(search(eqnet, small_task, tmp_path / "run", "--budget", budget), message)
     assert not (tmp_path / "run").exists()
 
 
@@ -271,11 +156,11 @@ def test_impossible_budget_is_refused_before_training_with_the_least_one_which_t
 ) -> None:
     possible: list[str] = []
     for budget in ("2.1bit", "2bpw", "10B", "1BOPs", "a2bit"):
-        ended = _search(eqnet, small_task, tmp_path / "new", "--budget", budget)
+        ended = search(eqnet, small_task, tmp_path / "new", "--budget", budget)
         refused(ended, f"budget '{budget}' cannot be met")
         possible += ["--budget", re.findall(r"ask for at least (\S+)", ended.err)[0]]
     assert not (tmp_path / "new" / "training.jsonl").exists()
-    result = _result(_search(eqnet, small_task, copied_run, *possible, "--json"))
+    result = result_of(search(eqnet, small_task, copied_run, *possible, "--json"))
     assert len(result.budget) == 5
     for budget in result.budget:
         assert 0.99 * budget.limit <= getattr(result.cost, budget.metric) <= budget.limit
@@ -295,16 +180,16 @@ def test_impossible_budget_is_refused_before_training_with_the_least_one_which_t
     ids=["unknown", "no-such-name", "raises", "no-layers", "nan-weight", "nan-data", "empty"],
 )
 def test_unusable_task_is_refused_with_its_name(eqnet: Command, tmp_path: Path, task: str, message: str) -> None:
-    refused(_search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0"), message)
+    refused(search(eqnet, task, tmp_path / "run", "--budget", "4bit", "--epochs", "0"), message)
 
 
 def test_folder_of_another_run_is_refused(eqnet: Command, small_task: str, copied_run: Path) -> None:
     before = (copied_run / "result.json").read_bytes()
     refused(
-        _search(eqnet, small_task, copied_run, "--budget", "4bit", "--space", "w=2-8:channel:sym a=8:asym"),
+        search(eqnet, small_task, copied_run, "--budget", "4bit", "--space", "w=2-8:channel:sym a=8:asym"),
         str(copied_run), "holds a run with space", "--fresh",
     )  # fmt: skip
-    refused(_search(eqnet, small_task, copied_run, "--budget", "4bit", "--seed", "1"), "holds a run with seed 0, not 1")
+    refused(search(eqnet, small_task, copied_run, "--budget", "4bit", "--seed", "1"), "holds a run with seed 0, not 1")
     assert (copied_run / "result.json").read_bytes() == before
 
 
@@ -337,14 +222,14 @@ def test_store_that_cannot_be_used_is_refused_and_left_as_it_is(
     store, result = copied_run / "measurements.sqlite", (copied_run / "result.json").read_bytes()
     damage(store)
     before = store.read_bytes()
-    refused(_search(eqnet, small_task, copied_run, "--budget", "4bit"), str(store), message)
+    refused(search(eqnet, small_task, copied_run, "--budget", "4bit"), str(store), message)
     assert (copied_run / "result.json").read_bytes() == result
     assert store.read_bytes()[100:] == before[100:], "SQLite may note in its header that it was opened"
 
 
 def test_second_search_of_the_same_run_is_refused(eqnet: Command, small_task: str, tmp_path: Path) -> None:
     lock = RunLock(tmp_path / "run")
-    ended = _search(eqnet, small_task, tmp_path / "run", "--budget", "4bit", "--fresh")
+    ended = search(eqnet, small_task, tmp_path / "run", "--budget", "4bit", "--fresh")
     lock.release()
     refused(ended, f"process {os.getpid()} is writing this run")
 
@@ -353,7 +238,7 @@ def test_second_search_of_the_same_run_is_refused(eqnet: Command, small_task: st
 def test_folder_that_cannot_be_made_is_named(eqnet: Command, small_task: str, tmp_path: Path, parent: str) -> None:
     (tmp_path / "file").write_text("")
     folder = tmp_path / parent / "run"  # nobody, not even root, makes a folder in /proc
-    refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder), "--out")
+    refused(search(eqnet, small_task, folder, "--budget", "4bit"), str(folder), "--out")
 
 
 @contextmanager
@@ -384,9 +269,9 @@ def test_full_disk_is_reported_with_the_file_and_the_same_command_goes_on(
     for name in kept:
         shutil.copy(finished_run / name, folder)
     with _files_at_most(size):
-        refused(_search(eqnet, small_task, folder, "--budget", "4bit"), str(folder / file), "free some space")
+        refused(search(eqnet, small_task, folder, "--budget", "4bit"), str(folder / file), "free some space")
     assert not (folder / "result.json").exists()
-    ended = _search(eqnet, small_task, folder, "--budget", "4bit")
+    ended = search(eqnet, small_task, folder, "--budget", "4bit")
     assert ended.status == 0, ended.err
     assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
 
@@ -409,7 +294,7 @@ def test_interrupted_search_goes_on_and_ends_the_same(
     assert not (folder / "result.json").exists()
     measured = _rows(folder)
     assert len(measured) >= 5
-    ended = _search(eqnet, small_task, folder, "--budget", "4bit")
+    ended = search(eqnet, small_task, folder, "--budget", "4bit")
     assert ended.status == 0, ended.err
     assert _rows(folder)[: len(measured)] == measured
     assert (folder / "result.json").read_bytes() == (finished_run / "result.json").read_bytes()
@@ -426,7 +311,7 @@ def test_without_the_packages_of_the_report_the_result_is_kept(
     command = [*_SEARCH, "--task", small_task, "--out", str(copied_run), *SAMPLES, "--budget", "4bit", "--json"]
     environment = _ONE_THREAD | {"PYTHONPATH": str(tmp_path / "absent")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    result = _result(Ended(done.returncode, done.stdout, done.stderr))
+    result = result_of(Ended(done.returncode, done.stdout, done.stderr))
     assert "the report needs matplotlib; run: pip install eqnet[report]" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (copied_run / "report.html").exists()
@@ -436,7 +321,7 @@ def test_without_the_packages_of_the_report_the_result_is_kept(
 
 
 def test_needs_a_budget_or_pareto(eqnet: Command, small_task: str, tmp_path: Path) -> None:
-    refused(_search(eqnet, small_task, tmp_path / "run"), "give at least one --budget")
+    refused(search(eqnet, small_task, tmp_path / "run"), "give at least one --budget")
 
 
 def test_options_come_from_a_file_and_the_command_line_overrides_them(eqnet: Command, tmp_path: Path) -> None:
