@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.adamw import adamw
 
-from eqnet.bench.timing import threads
 from eqnet.formats import Format, LayerFormat
 from eqnet.search.noise import Noise
 from eqnet.space import ElasticSpace
+from eqnet.threads import threads
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Genes = np.ndarray[Any, np.dtype[np.int64]]

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from eqnet.bench.roofline import Limit, limits
-from eqnet.bench.timing import Call, in_turn, threads
+from eqnet.bench.timing import Call, in_turn
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity
 from eqnet.native import COMPUTE
 from eqnet.ops.linear import packed_linear
 from eqnet.ops.panels import Panels
 from eqnet.packed.planes import plane_bytes
 from eqnet.packed.tensor import PackedTensor
+from eqnet.threads import threads
 
 GROUPS = (32, 128, 0)
 """Columns that share a scale; 0 is one scale for each output channel."""

@@ -9,12 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from eqnet.bench.timing import Times, in_turn, threads
+from eqnet.bench.timing import Times, in_turn
 from eqnet.deploy.batching import fixed_batch
 from eqnet.deploy.opening import Deployed
 from eqnet.errors import InputError
 from eqnet.packed.dequantizing import dequantized
 from eqnet.runtime.runner import Runner
+from eqnet.threads import threads
 
 Report = Callable[[str, int, int], None]
 

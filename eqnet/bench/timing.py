@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 LEAST = 3
 """Rounds, however long they take."""
@@ -74,14 +72,3 @@ def _repeat(call: Call, times: list[float], block: float) -> None:
         total += times[-1]
         if total >= block:
             return
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """PyTorch and eqnet's kernels use ``count`` threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

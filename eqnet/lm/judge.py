@@ -64,7 +64,7 @@ class Workbench:
         changed = [w for w, fmt in formats.items() if w.name not in self._holds or self._holds[w.name] != fmt]
         for layers in changed:
             self._holds.pop(layers.name, None)  # whatever is left of it if this fails
-        on_threads(put, changed, "Unpacking")
+        on_threads(put, changed)
         self._holds |= {layers.name: formats[layers] for layers in changed}
 
     @cached_property
@@ -148,7 +148,7 @@ class LanguageJudge:
         def sums(window: int) -> Tensor:
             return _sums(self._bench.logits(windows[window]), reference[window], windows[window])
 
-        totals = torch.stack(on_threads(sums, range(len(windows)), "Measuring")).sum(0)
+        totals = torch.stack(on_threads(sums, range(len(windows)))).sum(0)
         places = windows.numel()
         predicted = places - len(windows)  # nothing tells what comes after the last token of a window
         divergence, loss, right = (totals / torch.tensor([places, predicted, predicted])).tolist()
@@ -177,7 +177,7 @@ class LanguageJudge:
             def distributions(window: int) -> Tensor:
                 return self._bench.head(hidden_states[window]).log_softmax(1)
 
-            return on_threads(distributions, range(len(self._windows)), "Measuring")
+            return on_threads(distributions, range(len(self._windows)))
         self._bench.hold(None)
         found: list[Tensor] = []
         states: list[Tensor] = []

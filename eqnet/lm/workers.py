@@ -8,14 +8,14 @@ from typing import TypeVar
 
 import torch
 
-from eqnet.bench.timing import threads
+from eqnet.threads import threads
 
 Report = Callable[[str, int, int], None]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def on_threads(work: Callable[[T], R], items: Sequence[T], stage: str, report: Report | None = None) -> list[R]:
+def on_threads(work: Callable[[T], R], items: Sequence[T], stage: str = "", report: Report | None = None) -> list[R]:
     """What ``work`` gives for each item, in their order; as many at once as torch may use threads, which they share.
 
     What is done to one layer is in part too little to be divided among threads, and threads that work on one window

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from eqnet.errors import InputError
 from eqnet.tasks.networks import DigitsNet
 from eqnet.tasks.pretraining import Recipe, pretrained
 from eqnet.tasks.task import Normalization, Task
+from eqnet.threads import threads
 
 _MEAN, _DEVIATION = 0.3053, 0.3760  # of all pixels, in [0, 1]
 
@@ -44,7 +43,8 @@ def digits(cache: Path, seed: int, *, trained: bool = True) -> Task:
     pixels = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
     images, labels = (pixels - _MEAN) / _DEVIATION, torch.from_numpy(bunch.target).long()
     train, validation, test = (TensorDataset(images[part], labels[part]) for part in _stratified(bunch.target))
-    with _one_thread():
+    # Such small layers gain nothing from a second thread, and lose tenfold where it waits for a busy core.
+    with threads(1):
         model = pretrained(DigitsNet, train, _RECIPE, name="digits", seed=seed, cache=cache, trained=trained)
     return Task(
         name="digits",
@@ -56,17 +56,6 @@ def digits(cache: Path, seed: int, *, trained: bool = True) -> Task:
         epochs=10,
         normalization=Normalization((_MEAN,), (_DEVIATION,)),
     )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Such small layers gain nothing from a second thread, and lose tenfold where it waits for a busy core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _stratified(labels: NDArray[np.int64]) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqnet.bench.timing import Call, in_turn, threads
+from eqnet.bench.timing import Call, in_turn
 from eqnet.formats import LayerFormat
 from eqnet.layers import Elastic
 from eqnet.packed.layers import PACKED
@@ -25,6 +25,7 @@ from eqnet.search.latency.timing import Timing, Timings
 from eqnet.space import ElasticSpace, Layer, TiedSet
 from eqnet.supernet import Supernet
 from eqnet.target import Target
+from eqnet.threads import threads
 
 KERNEL_SECONDS = 0.05
 """For which one layer in one format is timed."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from eqnet.packed.record import Record
 from eqnet.runtime.engine import Engine, engine_for, layer_by_layer
 from eqnet.runtime.engines.hooks import results
 from eqnet.runtime.runner import InputSpec, Runner
+from eqnet.threads import threads
 
 
 class PackedRunner(Runner):
@@ -54,11 +54,11 @@ class PackedRunner(Runner):
         return self._engine
 
     def __call__(self, *xs: Tensor) -> Tensor:
-        with _threads(self._threads):
+        with threads(self._threads):
             return self.engine(*xs).run(*xs)
 
     def layers(self, *xs: Tensor, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        with _threads(self._threads):
+        with threads(self._threads):
             return results(self.packed.layers, lambda: layer_by_layer(self.packed, *xs), given or {})
 
     def __str__(self) -> str:
@@ -75,17 +75,3 @@ def _inputs(record: Record) -> tuple[InputSpec, ...]:
             if isinstance(dtype, torch.dtype):
                 return (InputSpec("x", (None, *shape), dtype),)
     return ()
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """PyTorch and eqnet's kernels use ``count`` threads inside, or as many as before if None."""
-    if count is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

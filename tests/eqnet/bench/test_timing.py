@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 
-import pytest
-import torch
-
-from eqnet.bench.timing import LEAST, Times, in_turn, threads
+from eqnet.bench.timing import LEAST, Times, in_turn
 
 
 def test_calls_take_turns_after_one_that_warms_up() -> None:
@@ -42,15 +39,3 @@ def test_percentiles_of_known_times() -> None:
     assert [times.percentile(share) for share in (50, 90, 99)] == [50, 90, 99]
     assert (times.median, times.mean, times.best) == (50, 50, 0)
     assert Times((4.0,)).percentile(99) == 4
-
-
-def test_threads_are_as_before_also_after_an_error() -> None:
-    before = torch.get_num_threads()
-
-    def fail() -> None:
-        with threads(before + 1):
-            raise KeyError(torch.get_num_threads())
-
-    with pytest.raises(KeyError, match=f"{before + 1}"):
-        fail()
-    assert torch.get_num_threads() == before
