@@ -54,11 +54,10 @@ class Distillation:
             given: to the block, for N windows.
             wanted: what it is to return, [N, T, H].
         """
-        with torch.enable_grad():
-            layers = {name: RoundedWeight(exact[name], packed[name]) for name in packed}
-            training = _Training(block, layers, given, wanted)
-            before = training.loss_of(packed)
-            training.run(self)
+        layers = {name: RoundedWeight(exact[name], packed[name]) for name in packed}
+        training = _Training(block, layers, given, wanted)
+        before = training.loss_of(packed)
+        training.run(self)
         found = {name: layer.packed() for name, layer in layers.items()}
         return found if training.loss_of(found) < before else dict(packed)
 
