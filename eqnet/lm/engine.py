@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def is_language_model(model: object) -> bool:
     return not getattr(config, "is_encoder_decoder", False)
 
 
-class _Running:
+class _Running(ABC):
     """What both kinds of sessions share."""
 
     def __init__(self, model: Any, length: int) -> None:
@@ -127,8 +128,9 @@ class _Running:
         self.position += len(ids)
         return logits[-1:].float() if last else logits.float()
 
+    @abstractmethod
     def _forward(self, ids: Tensor, given: dict[str, Any]) -> Tensor:
-        raise NotImplementedError
+        """Logits of the model for ids [T], called with what is ``given`` as well, [T or fewer, vocabulary]."""
 
 
 class _Cached(_Running):
