@@ -65,3 +65,13 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as e:
         raise unwritable(path, e) from e
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Raises RunError if a folder cannot be made and written there: before work that takes a while; makes nothing."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as e:
+        raise unwritable(folder, e) from e

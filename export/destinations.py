@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from eqnet.errors import InputError
+from eqnet.files import check_folder_writable
 
 if TYPE_CHECKING:
     from eqnet.packed.model import PackedModel
@@ -65,6 +66,7 @@ class Destination:
         write: writes.
         suffix: of the name of the file; None for a folder.
         options: names of those that it takes.
+        check_folder: raises RunError if a folder that is there must not be replaced.
     """
 
     name: str
@@ -72,9 +74,15 @@ class Destination:
     write: Callable[[Export], Written]
     suffix: str | None = None
     options: tuple[str, ...] = ()
+    check_folder: Callable[[Path], None] | None = None
 
     def check(self, path: Path, options: Mapping[str, Any]) -> None:
-        """Raises InputError if the path or an option is one of another destination."""
+        """Finds out before any work whether there is a reason not to write there.
+
+        Raises:
+            InputError: the path or an option is one of another destination.
+            RunError: the file or folder cannot be written, or eqnet's artifact would replace something else.
+        """
         if self.suffix is not None and path.suffix != self.suffix:
             raise InputError(f"--out {path}: --to {self.name} writes a file; give a name that ends in {self.suffix}")
         for name in options:
@@ -83,6 +91,9 @@ class Destination:
                 raise InputError(
                     f"--{name}: --to {self.name} has no such option; it is one of --to {', '.join(others)}"
                 )
+        check_folder_writable(path if self.suffix is None else path.parent)
+        if self.check_folder is not None and path.exists():
+            self.check_folder(path)
 
 
 def _eqnet(export: Export) -> Written:
@@ -96,6 +107,12 @@ def _eqnet(export: Export) -> Written:
         export.packed.save(export.path)
     artifact = Artifact.open(export.path)
     return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
+
+
+def _check_replaceable(folder: Path) -> None:
+    from eqnet.packed.artifact import check_replaceable
+
+    check_replaceable(folder)
 
 
 def _onnx(export: Export) -> Written:
@@ -180,7 +197,7 @@ def _compressed_tensors(export: Export) -> Written:
 
 
 _ROWS = (
-    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet),
+    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet, check_folder=_check_replaceable),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
     Destination("tvm", "one .so library for TVM's runtime", _tvm, ".so", ("kernels", "machine", "cc")),
     Destination(

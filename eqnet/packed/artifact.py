@@ -79,7 +79,7 @@ def write_artifact(
         specs = {name: spec_of(name, tensor) for name, tensor in tensors.items()}
     split = _split(specs, shard_bytes)
     names = _shard_names(len(split))
-    with replacing(folder, CONFIG, lambda: _check_replaceable(folder), lambda new: _stale(folder, new)) as writing:
+    with replacing(folder, CONFIG, lambda: check_replaceable(folder), lambda new: _stale(folder, new)) as writing:
         records = {
             name: write_shard(writing / name, {key: tensors[key] for key in part}) for name, part in zip(names, split)
         }
@@ -317,7 +317,7 @@ def _check_index(path: Path, index: dict[str, Any], shards: list[Shard]) -> None
         raise RunError(f"{path}: metadata are {brief(index.get('metadata'))}; the shards have a total_size of {total}")
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_replaceable(folder: Path) -> None:
     """Raises RunError unless the folder is empty or an artifact, of whatever version."""
     names = sorted(path.name for path in folder.iterdir() if not temporary(path))
     if not names:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from eqnet.errors import InputError
-from eqnet.export.destinations import DESTINATIONS, destination
+from eqnet.errors import InputError, RunError
+from eqnet.export.destinations import DESTINATIONS, Destination, destination
+
+BY_NAME = pytest.mark.parametrize("row", DESTINATIONS.values(), ids=DESTINATIONS)
 
 
 def test_every_destination_is_found_by_its_name_and_has_a_title() -> None:
@@ -21,3 +25,27 @@ def test_unknown_destination_lists_those_that_there_are() -> None:
         destination("eqnett")
     with pytest.raises(InputError, match="there are: eqnet"):
         destination("")
+
+
+@BY_NAME
+def test_a_place_that_cannot_be_is_refused_before_any_work(row: Destination, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    places = [tmp_path / "file" / f"out{row.suffix or ''}"]
+    if row.suffix is None:
+        places.append(tmp_path / "file")
+    for place in places:
+        with pytest.raises(RunError, match=f"{place}|{place.parent}"):
+            row.check(place, {})
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@BY_NAME
+def test_looking_at_a_place_makes_nothing(row: Destination, tmp_path: Path) -> None:
+    row.check(tmp_path / "new" / f"out{row.suffix or ''}", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_text("meow")
+    with pytest.raises(RunError, match=r"cat\.jpg"):
+        destination("eqnet").check(tmp_path, {})
