@@ -140,13 +140,48 @@ def test_the_same_data_writes_the_same_bytes(five: Path, tmp_path: Path) -> None
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
 
 
-@pytest.mark.parametrize("draw", [draw_bits, draw_sensitivity], ids=["bits", "sensitivity"])
-def test_sixty_layers_stay_apart(draw: Callable[[ReportData], Figure]) -> None:
+def texts_of(figure: Figure) -> list[str]:
     with styled():
-        svg = ET.fromstring(write(draw(make_report_data(60)), "svg"))
-    names = [text for text in ("".join(e.itertext()) for e in svg.iter() if e.tag.endswith("}text")) if "." in text]
-    assert len(names) == len(set(names)) == 60
-    assert max(map(len, names)) <= 32
+        svg = ET.fromstring(write(figure, "svg"))
+    return ["".join(e.itertext()) for e in svg.iter() if e.tag.endswith("}text")]
+
+
+UNLIKE = [f"stage{i % 7}.some.long.part.of.unit{i}.conv" for i in range(60)]
+"""Names of layers that are no list of like blocks."""
+
+
+@pytest.mark.parametrize(
+    ("draw", "names"),
+    [(draw_bits, None), (draw_bits, UNLIKE), (draw_sensitivity, UNLIKE)],
+    ids=["bits", "bits-unlike", "sensitivity-unlike"],
+)
+def test_sixty_layers_stay_apart(draw: Callable[[ReportData], Figure], names: list[str] | None) -> None:
+    drawn = [text for text in texts_of(draw(make_report_data(60, names=names))) if "." in text]
+    assert len(drawn) == len(set(drawn)) == 60
+    assert max(map(len, drawn)) <= 32
+
+
+def test_sensitivities_of_like_blocks_are_in_rows_by_place() -> None:
+    data = make_report_data(60)
+    outside = replace(data.result.layers[0], name="embeddings")
+    figure = draw_sensitivity(replace(data, result=replace(data.result, layers=(outside, *data.result.layers))))
+    columns = {ax.get_title(loc="left"): [label.get_text() for label in ax.get_xticklabels()] for ax in figure.axes}
+    places = ["attention.self.query_key_value", "attention.output.dense", "intermediate.dense", "output.dense"]
+    assert columns == {"": ["embeddings"], **{place: [str(i) for i in range(15)] for place in places}}
+
+
+def test_places_that_say_the_same_share_a_row() -> None:
+    data = make_report_data(60)
+    first, *_ = data.result.layers
+    layers = tuple(
+        replace(layer, weight_format=first.weight_format, sensitivity=first.sensitivity)
+        if "attention" in layer.name
+        else layer
+        for layer in data.result.layers
+    )
+    figure = draw_sensitivity(replace(data, result=replace(data.result, layers=layers)))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["attention.self.query_key_value, attention.output.dense", "intermediate.dense", "output.dense"]
 
 
 @pytest.mark.parametrize(("count", "drawn"), [(9, ["predicted", "measured"]), (1, ["predicted"])])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eqnet.search.report import style
+from eqnet.search.report.figures.blocks import by_block
 from eqnet.search.report.units import shortened
 from eqnet.search.result import LayerResult, ReportData
 
@@ -15,28 +18,81 @@ if TYPE_CHECKING:
 _COLUMNS = 30
 _NAME = 32
 _INCHES = 8.0
+_BAND = 1.8
+"""Inches of a band of columns, without the names below it."""
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Layers side by side, one column each.
+
+    Attributes:
+        layers: in the order of the columns.
+        names: of the columns.
+        title: of all of them; may be empty.
+    """
+
+    layers: Sequence[LayerResult]
+    names: Sequence[str]
+    title: str = ""
+
+    @property
+    def inches(self) -> float:
+        return _BAND + min(max(map(len, self.names)) * 0.06, 1.6) + (0.2 if self.title else 0.0)
 
 
 def draw_sensitivity(data: ReportData) -> Figure | None:
-    """One column a layer, one dot a width; dots, because bars have no honest foot on a logarithmic axis."""
+    """One column a layer, one dot a width; dots, because bars have no honest foot on a logarithmic axis.
+
+    Of a network of many like blocks there is one row of blocks for each place in them.
+    """
     layers = data.result.layers
     values = [value for layer in layers for value in layer.sensitivity.values() if value > 0]
     if not values:
         return None
-    ranges = style.bands(len(layers), _COLUMNS)
-    names = shortened([layer.name for layer in layers], _NAME)
-    letters = max(map(len, names))
-    figure = style.new_figure(style.WIDTH, len(ranges) * (2.3 + min(letters * 0.06, 1.6)) + 0.4)
-    axes = figure.subplots(len(ranges), squeeze=False, sharey=True)[:, 0]
-    for ax, columns in zip(axes, ranges, strict=True):
-        _draw_band(ax, [layers[i] for i in columns], [names[i] for i in columns], len(ranges[0]))
+    bands = [band for band in _bands(layers) if any(layer.sensitivity for layer in band.layers)]
+    columns = max(len(band.layers) for band in bands)
+    heights = [band.inches for band in bands]
+    figure = style.new_figure(style.WIDTH, sum(heights) + 0.4)
+    axes = figure.subplots(len(bands), squeeze=False, sharey=True, height_ratios=heights)[:, 0]
+    for ax, band in zip(axes, bands, strict=True):
+        _draw_band(ax, band.layers, band.names, columns)
+        ax.set_title(band.title, fontsize=8.5, loc="left", color=style.MUTED)
         ax.set_ylim(min(values) / 2, max(values) * 2)
         ax.set_ylabel(data.result.quality.name.capitalize())
     style.legend_below(figure, _legend(layers), 8)
     return figure
 
 
-def _draw_band(ax: Axes, layers: list[LayerResult], names: list[str], columns: int) -> None:
+def _bands(layers: Sequence[LayerResult]) -> list[_Band]:
+    places = by_block(tuple(layers))
+    if not places or len({block for row in places.values() for block in row}) > 2 * _COLUMNS:
+        return _in_order(layers)
+    # Layers that always have one format together say the same, and say it once.
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for place, row in places.items():
+        said = tuple((block, str(row[block].weight_format), *row[block].sensitivity.items()) for block in sorted(row))
+        alike.setdefault(said, []).append(place)
+    inside = {layer.name for row in places.values() for layer in row.values()}
+    found = _in_order([layer for layer in layers if layer.name not in inside])
+    for group in alike.values():
+        row = places[group[0]]
+        blocks = sorted(row)
+        title = ", ".join(shortened(group, _NAME))
+        found.append(_Band([row[block] for block in blocks], [str(block) for block in blocks], title))
+    return found
+
+
+def _in_order(layers: Sequence[LayerResult]) -> list[_Band]:
+    """The layers as they run, in rows that are as even as can be."""
+    if not layers:
+        return []
+    names = shortened([layer.name for layer in layers], _NAME)
+    ranges = style.bands(len(layers), _COLUMNS)
+    return [_Band([layers[i] for i in columns], [names[i] for i in columns]) for columns in ranges]
+
+
+def _draw_band(ax: Axes, layers: Sequence[LayerResult], names: Sequence[str], columns: int) -> None:
     # A width that costs nothing at all has no place on a logarithmic axis.
     dots = [
         (x, bits, value)
