@@ -58,8 +58,11 @@ class Workbench:
 
         def put(layers: Shared) -> None:
             fmt = formats[layers]
-            exact = self._original(layers.name) if fmt is None else self._bank.entry(layers, fmt).weight.dequantize()
-            model.get_submodule(layers.name).weight.data.copy_(exact)
+            weight = model.get_submodule(layers.name).weight.data
+            if fmt is None:
+                weight.copy_(self._original(layers.name))
+            else:
+                self._bank.entry(layers, fmt).weight.dequantize(into=weight)
 
         changed = [w for w, fmt in formats.items() if w.name not in self._holds or self._holds[w.name] != fmt]
         for layers in changed:

@@ -71,10 +71,11 @@ class PackedTensor:
             return torch.zeros(self.scale.shape, dtype=torch.int16, device=self.scale.device)
         return unpack(self.zero_point, self.scale.numel(), self.format.bits).view(self.scale.shape).short()
 
-    def dequantize(self) -> Tensor:
-        """``(code - zero point) · scale``, float32 [rows, cols]."""
+    def dequantize(self, into: Tensor | None = None) -> Tensor:
+        """``(code - zero point) · scale``, float32 [rows, cols]; written ``into`` such a tensor if one is given."""
         stored = unpack(self.codes, self.rows * self.cols, self.format.bits)
-        values = stored.view(self.rows, self.cols).float()
+        values = torch.empty(self.rows, self.cols, device=stored.device) if into is None else into
+        values.copy_(stored.view(self.rows, self.cols))
         del stored
         # What is taken from a code as it is stored; all of it whole numbers, which float32 holds.
         shift, scale = (self.zero_points() - self.format.qmin).float(), self.scale.float()

@@ -13,6 +13,9 @@ from torch import Tensor
 from eqnet.errors import InputError, MissingPackageError, RunError
 from eqnet.lm.weights.gguf_header import GgufHeader
 
+_PIECE = 1 << 20
+"""Bytes that are dequantized at a time, which takes several times as much memory."""
+
 
 class GgufWeights:
     """The tensors of a GGUF file, by their names in the model of transformers.
@@ -73,7 +76,7 @@ class GgufWeights:
             )
         if found["tensors"]:  # what is made of several tensors is put there
             return next(iter(found["tensors"].values())).float()
-        return torch.from_numpy(np.array(processed.weights, dtype=np.float32, order="C"))
+        return torch.from_numpy(np.require(processed.weights, np.float32, ["C", "W"]))
 
     def _dequantized(self, name: str) -> Any:
         """A tensor as the file orders it, float32."""
@@ -83,9 +86,13 @@ class GgufWeights:
             block, nbytes = self._sizes[kind]
             rows = tensor.shape[:-1]
             row = tensor.shape[-1] // block * nbytes
-            count = math.prod(rows) * row
-            stored = np.frombuffer(self._header.data, np.uint8, count, tensor.offset).reshape(*rows, row)
-            return self._dequantize(stored, kind)
+            count = math.prod(rows)
+            stored = np.frombuffer(self._header.data, np.uint8, count * row, tensor.offset).reshape(count, row)
+            values = np.empty((count, tensor.shape[-1]), np.float32)
+            step = max(1, _PIECE // row)
+            for start in range(0, count, step):
+                values[start : start + step] = self._dequantize(stored[start : start + step], kind)
+            return values.reshape(tensor.shape)
         except (ValueError, KeyError, NotImplementedError) as e:
             raise RunError(f"{self.files[0]}: tensor '{name}' cannot be read ({e}); copy the file anew") from e
 

@@ -37,6 +37,9 @@ def test_it_is_the_fake_quantized_weight_in_the_bytes_of_the_budget(
     x, quantizer = made(fmt, dtype, generator)
     packed = PackedTensor.of(x, quantizer, fmt)
     assert torch.equal(packed.dequantize(), quantizer(x, fmt).detach())
+    given = torch.full((ROWS, COLS), torch.nan)
+    assert packed.dequantize(into=given) is given
+    assert torch.equal(given, packed.dequantize())
     assert (packed.scale.dtype, packed.format) == (dtype, fmt)
     assert torch.equal(packed.integers(), quantizer.codes(x, fmt))
     layer = Layer("weight", "Linear", rows=ROWS, cols=COLS, macs=0, inputs=0)

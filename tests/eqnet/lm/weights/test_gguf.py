@@ -1,0 +1,30 @@
+"""Weights that are read from a GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eqnet.export.gguf import write_gguf
+from eqnet.lm.source import open_source
+from eqnet.lm.weights import gguf as module
+from tests.export.language_models import packed, random_model
+
+pytest.importorskip("gguf")
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20], ids=str)
+def test_every_weight_has_its_value_whatever_is_read_at_a_time(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row at a time, a few with fewer at the end, and all at once; those of q and k in another order than stored."""
+    monkeypatch.setattr(module, "_PIECE", piece)
+    model = packed(random_model("Llama"), {"q_proj": "uint4:group32", "": "int4:group32"}, "int8:group32")
+    write_gguf(model, tmp_path / "model.gguf")
+    source = open_source(tmp_path / "model.gguf")
+    for path, layer in model.layers.items():
+        found = source.tensor(f"{path}.weight")
+        assert torch.equal(found, layer.weight.dequantize()), path
+        found.zero_()  # it is nobody else's
