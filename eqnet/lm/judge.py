@@ -134,18 +134,17 @@ class LanguageJudge:
             future.exception()  # waits; who measures nothing need not hear of it
             torch.set_num_threads(threads)
 
-    def measure(self, subnet: Mapping[str, LayerFormat] | None, part: slice = slice(None)) -> Measurement:
+    def measure(self, subnet: Mapping[str, LayerFormat] | None) -> Measurement:
         """Divergence, loss (the logarithm of the perplexity) and share of next tokens that are the likeliest one.
 
         Args:
             subnet: the model in floating point if None.
-            part: windows to measure on.
 
         Raises:
             ModelError: the logits hold inf or NaN.
         """
-        windows = self._windows[part]
-        reference = self._reference[part] if self._compares else [None] * len(windows)
+        windows = self._windows
+        reference = self._reference if self._compares else [None] * len(windows)
         self._bench.hold(subnet)
 
         def sums(window: int) -> Tensor:
@@ -195,16 +194,6 @@ class LanguageJudge:
         if self._kept is not None and exact:
             self._kept.write({"hidden": torch.stack(states)})
         return found
-
-
-def joined(parts: Sequence[tuple[Measurement, int]]) -> Measurement:
-    """What was measured on several parts of a text together, of so many windows each."""
-    total = sum(windows for _, windows in parts)
-
-    def mean(name: str) -> float:
-        return math.fsum(windows * getattr(found, name) for found, windows in parts) / total
-
-    return Measurement(mean("divergence"), mean("loss"), mean("accuracy"))
 
 
 def _sums(logits: Tensor, reference: Tensor | None, ids: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ floating point has on the text (see ``judge.py``); ``measurements.sqlite`` and, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -33,7 +32,7 @@ from eqnet.lm.pruning import expected_divergence, pruned
 from eqnet.lm.qat import QuantizationAwareTraining
 from eqnet.lm.quantizing import DISTILL, QAT, TRAINED_FROM, check_subnet, codes_of, quantize
 from eqnet.lm.recipe import Recipe
-from eqnet.lm.search import LanguageSubject, Windows, check_budgets, scale_dtype, shared_weights
+from eqnet.lm.search import LanguageSubject, Windows, check_budgets, digest, scale_dtype, shared_weights
 from eqnet.lm.sensitivity import Sensitivity, sensitivity_of
 from eqnet.lm.source import open_source
 from eqnet.lm.space import choices_of, space_of
@@ -130,8 +129,9 @@ class LanguageRun:
             else texts_of(self.source, self.plan.text, self.plan.seed, SEARCH_WINDOWS)
         )
         self.calibration, self.held_out = texts.calibration, Windows.split(texts.held_out)
-        text = hashlib.sha256(self.calibration.numpy().tobytes()).hexdigest()[:16]
-        self.identity = f"{self.source.fingerprint()}:{text}:{self.method.name}:{self.space.scale_bits}"
+        self.identity = (
+            f"{self.source.fingerprint()}:{digest(self.calibration)}:{self.method.name}:{self.space.scale_bits}"
+        )
         self._lock = RunLock(folder)
         try:
             self._keep_manifest()
@@ -175,7 +175,7 @@ class LanguageRun:
         Problem.of(self.space, budgets, target)
         with ExitStack() as stack:
             final = {
-                part: stack.enter_context(Store.open(self.folder / name, f"{self.identity}:{_digest(ids)}"))
+                part: stack.enter_context(Store.open(self.folder / name, f"{self.identity}:{digest(ids)}"))
                 for (part, name), ids in zip(
                     _FINAL.items(), (self.held_out.validation, self.held_out.test), strict=True
                 )
@@ -190,7 +190,7 @@ class LanguageRun:
                 Workbench(self._unfilled, self._weights, self._bank, self._weight),
                 self.held_out,
                 final,
-                KeptTensors(self.folder / HIDDEN, f"{self.identity}:{_digest(self.held_out.validation)}"),
+                KeptTensors(self.folder / HIDDEN, f"{self.identity}:{digest(self.held_out.validation)}"),
                 self._report,
             )
             stack.callback(subject.close)
@@ -367,7 +367,3 @@ def _part_of(space: ElasticSpace, target: Target) -> ElasticSpace:
             f"{target.name} quantizes inputs, too, and of language models weights alone are quantized; take a target "
             "that runs these, which 'eqnet targets' shows, such as gguf"
         ) from e
-
-
-def _digest(ids: Tensor) -> str:
-    return hashlib.sha256(ids.numpy().tobytes()).hexdigest()[:16]

@@ -16,11 +16,10 @@ from torch import Tensor
 from eqnet.errors import BudgetError
 from eqnet.formats import MAX_BITS, MIN_BITS, Format, Granularity, LayerFormat
 from eqnet.lm.bank import Bank, Shared
-from eqnet.lm.judge import LanguageJudge, Workbench, joined
+from eqnet.lm.judge import LanguageJudge, Workbench
 from eqnet.lm.kept import KeptTensors
 from eqnet.lm.spread import spread
 from eqnet.search.budget import Budget
-from eqnet.search.cost import CostModel
 from eqnet.search.noise import Noise
 from eqnet.search.problem import Problem
 from eqnet.search.score import PERPLEXITY
@@ -38,20 +37,17 @@ METRICS = ("code_bits", "bpw", "bytes")
 UNIFORM_GROUP = 128
 """Weights of a group in the uniform networks that the winner is shown beside, as published ones have it."""
 
-UNIFORM_MARGIN = 1.25
-"""Stored bits per weight that a uniform network may differ from the winner in, to be shown beside it."""
-
 
 def settings_of(samples: int, pareto: int, seed: int) -> Settings:
     """How hard a language model is searched: its networks are few and slow to measure, and well predicted.
 
     What the predictor likes best is alike but for a few layers, and so is what it is worth: the best proposal, beside
-    the additive model's optimum, stands for all of them.
+    the additive model's optimum, stands for all of them, and what the two turn out to be worth teaches it little more.
     """
     return Settings(
         samples=samples,
         held_out=samples // 3,
-        rounds=2,
+        rounds=1,
         verified=1,
         doubt=3.0,
         finalists=1,
@@ -75,25 +71,18 @@ class Windows:
     """Held-out text, int64 [N, T] each.
 
     Attributes:
-        validation: what a search sees.
-        quick: how many of them each measurement uses.
+        validation: what a search sees; every network that is measured reads all of it.
         test: what it does not see.
     """
 
     validation: Tensor
-    quick: int
     test: Tensor
 
     @classmethod
     def split(cls, windows: Tensor) -> Windows:
-        """One half to search on, half of which for each measurement; the other half to test on."""
+        """One half to search on, the other to test on; the same single window for both if there is no other."""
         half = max(1, len(windows) // 2)
-        test = windows[half:] if len(windows) > 1 else windows
-        return cls(windows[:half], max(1, half // 2), test)
-
-    def fingerprint(self) -> str:
-        """Of what each measurement uses, 16 digits."""
-        return hashlib.sha256(self.validation[: self.quick].numpy().tobytes()).hexdigest()[:16]
+        return cls(windows[:half], windows[half:] if len(windows) > 1 else windows)
 
 
 class LanguageSubject:
@@ -108,7 +97,7 @@ class LanguageSubject:
         bank: has the codes.
         bench: has the model.
         windows: held-out text.
-        final: store of measurements on all of the validation and test text, which are slow; None keeps none.
+        final: store of what networks are presented by, on the validation and the test text; None keeps none.
         kept: of the judge of the validation text; None keeps nothing.
         report: told (stage, done, total).
     """
@@ -136,14 +125,14 @@ class LanguageSubject:
             "validation": LanguageJudge(bench, windows.validation, kept=kept),
             "test": LanguageJudge(bench, windows.test, compared=False),
         }
-        self._quick: dict[str, Measurement] = {}  # of subnets as JSON
+        self._measured: dict[str, Measurement] = {}  # on the validation text, of subnets as JSON
 
     @property
     def space(self) -> ElasticSpace:
         return self._space
 
     def fingerprint(self) -> str:
-        return f"{self._identity}:{self._windows.fingerprint()}"
+        return f"{self._identity}:{digest(self._windows.validation)}"
 
     def sample(self, count: int, rng: np.random.Generator) -> Genes:
         self._prepare()
@@ -158,42 +147,32 @@ class LanguageSubject:
         self._judges["validation"].stop()
 
     def quick(self, subnet: Formats) -> Measurement:
-        found = self._judges["validation"].measure(subnet, slice(self._windows.quick))
-        self._quick[_key(subnet)] = found
+        found = self._judges["validation"].measure(subnet)
+        self._measured[_key(subnet)] = found
         return found
 
     def full(self, subnet: Formats) -> Measurement:
-        return self._measured(subnet, "validation")
+        return self._final_of(subnet, "validation")
 
     def standing(self, subnet: Formats | None, part: Part) -> Standing:
-        measured = self._measured(subnet, part)
+        measured = self._final_of(subnet, part)
         return Standing(self.score.of(measured), measured.divergence if part == "validation" else None)
 
     def uniform(self, problem: Problem, winner: Subnet) -> Mapping[int, Subnet]:
-        costs = CostModel(self._whole)
-        target = costs.cost(winner).bpw
         subnets = {bits: uniform_subnet(self._whole, bits) for bits in range(MIN_BITS, MAX_BITS + 1)}
-        return {bits: s for bits, s in subnets.items() if abs(costs.cost(s).bpw - target) <= UNIFORM_MARGIN}
+        return {bits: subnet for bits, subnet in subnets.items() if any(c.weight.bits == bits for c in subnet.values())}
 
-    def _measured(self, subnet: Formats | None, part: Part) -> Measurement:
-        """On all text of a part; from the store if it is there."""
+    def _final_of(self, subnet: Formats | None, part: Part) -> Measurement:
+        """On the text of a part; from its store if it is there."""
         store = self._final.get(part)
         key: Formats = subnet if subnet is not None else {}
         found = store.get(key) if store is not None else None
         if found is None:
-            found = self._on_all(subnet, part)
+            known = self._measured.get(_key(key)) if part == "validation" else None
+            found = known or self._judges[part].measure(subnet)
             if store is not None:
                 store.add(key, found)
         return found
-
-    def _on_all(self, subnet: Formats | None, part: Part) -> Measurement:
-        """As ``_measured``; the windows of a measurement that was made already are not read again."""
-        judge, quick = self._judges[part], self._windows.quick
-        rest = len(self._windows.validation) - quick
-        if part != "validation" or subnet is None or not rest:
-            return judge.measure(subnet)
-        first = self._quick.get(_key(subnet)) or self.quick(subnet)
-        return joined([(first, quick), (judge.measure(subnet, slice(quick, None)), rest)])
 
     def _prepare(self) -> None:
         """Makes the codes of every choice, and of the uniform networks."""
@@ -213,6 +192,11 @@ class LanguageSubject:
             for tied in self._space.sets
         )
         return Noise(weight, tuple(np.zeros(len(table)) for table in weight), alike=True)
+
+
+def digest(windows: Tensor) -> str:
+    """Of the ids of a text, 16 digits."""
+    return hashlib.sha256(windows.numpy().tobytes()).hexdigest()[:16]
 
 
 def _key(subnet: Formats) -> str:

@@ -18,7 +18,7 @@ CALIBRATION_WINDOWS, CALIBRATION_LENGTH = 24, 512
 SEARCH_WINDOWS = 72
 """As many instead of them for a search, in which the text goes through the model once for all networks."""
 
-HELD_OUT_WINDOWS, HELD_OUT_LENGTH = 16, 256
+HELD_OUT_WINDOWS, HELD_OUT_LENGTH = 8, 256
 """Of the text that subnets are measured on."""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eqnet.formats import Format, LayerFormat
 from eqnet.lm.bank import Bank
-from eqnet.lm.judge import LanguageJudge, Workbench, joined
+from eqnet.lm.judge import LanguageJudge, Workbench
 from eqnet.lm.kept import KeptTensors
 from eqnet.lm.methods import METHODS
 from eqnet.lm.search import shared_weights
@@ -63,12 +63,12 @@ def threads() -> Iterator[int]:
 
 
 def test_parts_together_are_the_whole(bench: Workbench, subnet: dict[str, LayerFormat]) -> None:
-    judge = LanguageJudge(bench, WINDOWS)
-    parts = [(judge.measure(subnet, slice(2)), 2), (judge.measure(subnet, slice(2, None)), 3)]
-    whole = judge.measure(subnet)
+    whole = LanguageJudge(bench, WINDOWS).measure(subnet)
+    first, rest = (LanguageJudge(bench, part).measure(subnet) for part in (WINDOWS[:2], WINDOWS[2:]))
     assert whole.divergence > 0
-    assert parts[0][0] != parts[1][0]
-    assert dataclasses.astuple(joined(parts)) == pytest.approx(dataclasses.astuple(whole), rel=SAME)
+    assert first != rest
+    weighed = [2 / 5 * a + 3 / 5 * b for a, b in zip(*map(dataclasses.astuple, (first, rest)), strict=True)]
+    assert weighed == pytest.approx(dataclasses.astuple(whole), rel=SAME)
 
 
 def test_what_is_not_compared_has_the_same_loss_and_an_infinite_divergence(
