@@ -39,6 +39,7 @@ class Way:
         samples: networks that are measured before the first prediction.
         space: that is searched.
         method: that the codes of mixes come from at last; all are searched for on those of ``gptq``.
+        text: files that codes are trained on; eqnet's own text if there are none.
     """
 
     compute: str
@@ -46,6 +47,10 @@ class Way:
     samples: int
     space: str
     method: str
+    text: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.samples} {self.compute} {self.method}{' more text' if self.text else ''}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def _alike(subject: Subject, subnet: Subnet, method: str, way: Way) -> Figures:
 def mixes(subject: Subject, folder: Path, budgets: Sequence[float], way: Way, kept: Kept) -> Iterator[Mix]:
     """The mix for each budget, all from one run's folder, which is opened anew for each as the command does it."""
     for budget in budgets:
-        name = f"mix {budget:.4f} {way.samples} {way.compute} {way.method}"
+        name = f"mix {budget:.4f} {way}"
         yield _mix(kept.numbers(name, lambda b=budget: _found(subject, folder, b, way)))
 
 
@@ -98,7 +103,7 @@ def _found(subject: Subject, folder: Path, budget: float, way: Way) -> dict[str,
     with LanguageRun(folder, Plan(str(subject.source.path), space=way.space)) as run:
         result = run.search([Budget.parse(f"{budget:.4f}bpw")], settings_of(way.samples, 0, run.plan.seed)).result
         searched = time.perf_counter()
-        packed = run.packed(result.subnet, result, way.method)
+        packed = run.packed(result.subnet, result, way.method, way.text)
     took = {"seconds": searched - start, "packing": time.perf_counter() - searched}
     predictor = {"tau": result.predictor.kendall_tau, "measured": result.predictor.measured}
     figures = asdict(_judged(subject, packed, way))

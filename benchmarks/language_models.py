@@ -87,7 +87,14 @@ def measured(model: Subject, arguments: argparse.Namespace) -> Measured:
         (folder / "eqnet.json").unlink(missing_ok=True)
     theirs, own = Kept(folder / "peers.json"), Kept(folder / "eqnet.json")
     samples, space = (QUICK_SAMPLES, QUICK_SPACE) if quick else (arguments.samples, PRESET)
-    way = Way(arguments.compute, arguments.threads, samples, space, arguments.method)
+    way = Way(
+        compute=arguments.compute,
+        threads=arguments.threads,
+        samples=samples,
+        space=space,
+        method=arguments.method,
+        text=(all_addresses(arguments.cache, arguments.texts),) if arguments.more_text else (),
+    )
     exact = theirs.figures("float", lambda: model.judged(model.source.load(), 32.0))
     kinds, forms = (QUICK_KINDS, QUICK_FORMS) if quick else (KINDS, UNIFORM)
     files = dict(told(peers(model, kinds, arguments.cache / "gguf", theirs, arguments.threads)))
@@ -95,6 +102,14 @@ def measured(model: Subject, arguments: argparse.Namespace) -> Measured:
     wanted = arguments.budgets or budgets_of([*files.values(), *alike.values()])
     found = list(told(mixes(model, run, wanted, way, own)))
     return Measured(model.name, exact, files, alike, found)
+
+
+def all_addresses(cache: Path, archives: Path) -> Path:
+    """The file of all Addresses on the State of the Union; 256 kB of them come with eqnet."""
+    path = cache / "addresses.txt"
+    if not path.exists():
+        path.write_bytes(b"\n\n".join(texts.addresses(archives)))
+    return path
 
 
 def told(things: Iterable[Thing]) -> Iterator[Thing]:
@@ -112,6 +127,7 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", help="bits per weight; those of all peers if left out")
     parser.add_argument("--samples", type=int, default=120, help="networks measured before the first prediction")
     parser.add_argument("--method", choices=("gptq", *TRAINED_FROM), default="gptq", help="codes of what was found")
+    parser.add_argument("--more-text", action="store_true", help="qat, distill: train on all Addresses that there are")
     parser.add_argument("--compute", default="int8", help="how eqnet multiplies; llama.cpp rounds activations, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="little text, few samples, few peers")

@@ -60,7 +60,11 @@ EXAMPLE_TOKENS = 8
 @click.option("--engine", help="compressed-tensors: vllm, or transformers, which runs every format.  [default: vllm]")
 @click.option("--arch", help="cuda: architectures, such as sm_80,sm_90.")
 @method_option("Of a model in floating point, or to train what a search found", "gptq, or that of the search")
-@text_option("Of a model in floating point", " to fit codes to")
+@text_option(
+    "Of a model in floating point, or to train what a search found",
+    " to fit codes to",
+    "eqnet's own, or that of the search",
+)
 @json_option
 def export(
     run: Path,
@@ -86,8 +90,8 @@ def export(
     engine = load_target(target) if target is not None else None
     with progress(quiet=as_json) as report:
         if is_language_run(run):
-            refuse(("text",), "is that of the search; leave it out")
-            written = _write_model(packed_run(run, subnet, uniform, engine, method, report), row, out, given, report)
+            made = packed_run(run, subnet, uniform, engine, method, text, report)
+            written = _write_model(made, row, out, given, report)
         elif is_language_model(run):
             made = packed_model(run, subnet, uniform, engine, method, text, report)
             written = _write_model(made, row, out, given, report)

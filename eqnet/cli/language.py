@@ -14,7 +14,8 @@ from eqnet.cli.console import Report
 from eqnet.cli.subnets import check, result_of
 from eqnet.errors import InputError
 from eqnet.export.legality import require_legal
-from eqnet.lm.quantizing import NAMES
+from eqnet.lm.qat import QuantizationAwareTraining
+from eqnet.lm.quantizing import NAMES, QAT
 from eqnet.run import clear
 from eqnet.search.budget import Budget
 from eqnet.search.result import ReportData
@@ -114,7 +115,13 @@ def search_model(
 
 
 def packed_run(
-    folder: Path, subnet: Path | None, uniform: int | None, target: Target | None, method: str | None, report: Report
+    folder: Path,
+    subnet: Path | None,
+    uniform: int | None,
+    target: Target | None,
+    method: str | None,
+    text: Sequence[Path],
+    report: Report,
 ) -> Made:
     """The network of a run that the options name, by the method of the search if none is given."""
     from eqnet.lm.run import LanguageRun
@@ -125,7 +132,7 @@ def packed_run(
         if target is not None:
             require_legal(target, run.space, formats, folder)
         found = result_of(folder, formats)
-        return Made(run.packed(formats, found, method), run.source, run.space, formats)
+        return Made(run.packed(formats, found, method, text), run.source, run.space, formats)
 
 
 def packed_model(
@@ -154,8 +161,19 @@ def packed_model(
     if target is not None:
         require_legal(target, space, formats, path)
     ids = texts_of(source, text).calibration if method != "rtn" else None
+    training = QuantizationAwareTraining()
+    more = texts_of(source, text, calibration=training.windows).calibration if method == QAT else None
     recipe = Recipe(source.name, method, text=tuple(file.name for file in text))
-    packed = quantize(source, formats, method=method, ids=ids, report=report, metadata=recipe.to_json())
+    packed = quantize(
+        source,
+        formats,
+        method=method,
+        ids=ids,
+        training=training,
+        trained_on=more,
+        report=report,
+        metadata=recipe.to_json(),
+    )
     return Made(packed, source, space, formats)
 
 

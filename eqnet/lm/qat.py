@@ -19,12 +19,13 @@ from torch.func import functional_call
 
 from eqnet.lm.rounded import Rates, RoundedWeight
 from eqnet.lm.source import Source
+from eqnet.losses import divergence
 from eqnet.packed.tensor import PackedTensor
 
 Report = Callable[[str, int, int], None]
 
 _JUDGES = 8
-"""One window in so many is not trained on, but tells whether the training was any good."""
+"""One window in so many, and not many more than so many, is not trained on, but tells whether that was any good."""
 
 NOTHING_GAINED = "Nothing gained, codes stay"
 """The stage that is told when a training was of no use."""
@@ -48,6 +49,11 @@ class QuantizationAwareTraining:
     rates: Rates = _RATES
     seed: int = 0
 
+    @property
+    def windows(self) -> int:
+        """Of text that are read, each once if there are as many."""
+        return self.steps * self.batch
+
     def train(
         self, source: Source, packed: Mapping[str, PackedTensor], ids: Tensor, report: Report | None = None
     ) -> dict[str, PackedTensor]:
@@ -56,7 +62,7 @@ class QuantizationAwareTraining:
         Args:
             source: of the model.
             packed: by the path of the layer; those that share their weight have the same one.
-            ids: calibration text, int64 [N, T].
+            ids: text, int64 [N, T]; ``windows`` of them at best.
             report: told (stage, done, total).
         """
         model = source.load()
@@ -121,9 +127,7 @@ class _Training:
             with torch.no_grad():
                 wanted = self._model(input_ids=ids, use_cache=False).logits
             found = functional_call(self._model, self._rounded(), (), {"input_ids": ids, "use_cache": False}).logits
-        likely, expected = found.float().log_softmax(-1), wanted.float().log_softmax(-1)
-        total = nn.functional.kl_div(likely, expected, reduction="sum", log_target=True)
-        return total / ids.numel()
+        return divergence(found, wanted)
 
     def _rounded(self) -> dict[str, Tensor]:
         """Weights by the names that the model has them under."""
@@ -133,7 +137,8 @@ class _Training:
 
 def _split(ids: Tensor) -> tuple[Tensor, Tensor]:
     """Windows to train on, and windows to judge on; the same single one for both if there is no other."""
-    judges = torch.arange(len(ids)) % _JUDGES == _JUDGES - 1
+    step = max(_JUDGES, len(ids) // _JUDGES)
+    judges = torch.arange(len(ids)) % step == step - 1
     if len(ids) < _JUDGES:
         judges[-1] = True
     return (ids[~judges], ids[judges]) if len(ids) > 1 else (ids, ids)

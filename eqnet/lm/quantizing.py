@@ -51,6 +51,7 @@ def quantize(
     scale: torch.dtype = torch.float16,
     distillation: Distillation | None = None,
     training: QuantizationAwareTraining | None = None,
+    trained_on: Tensor | None = None,
     report: Report | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> PackedModel:
@@ -64,6 +65,7 @@ def quantize(
         scale: type of the scales.
         distillation: how ``distill`` trains; its defaults if None.
         training: how ``qat`` trains; its defaults if None.
+        trained_on: text for it, int64 [N, T]; the calibration text if None.
         report: told (stage, done, total).
         metadata: kept in the model's record; whatever JSON can hold.
 
@@ -83,7 +85,10 @@ def quantize(
         return packed
     weights = {path: packed.layers[path].weight for path in dict.fromkeys(map(source.first_of, subnet))}
     shared = {path: weights[source.first_of(path)] for path in subnet}
-    return assembled(source, (training or QuantizationAwareTraining()).train(source, shared, ids, report), metadata)
+    trained = (training or QuantizationAwareTraining()).train(
+        source, shared, ids if trained_on is None else trained_on, report
+    )
+    return assembled(source, trained, metadata)
 
 
 def codes_of(method: str) -> Method:

@@ -198,7 +198,11 @@ class LanguageRun:
             return search_subject(subject, budgets, settings, store=store, target=target, report=self._report)
 
     def packed(
-        self, subnet: Mapping[str, LayerFormat], found: SearchResult | None = None, method: str | None = None
+        self,
+        subnet: Mapping[str, LayerFormat],
+        found: SearchResult | None = None,
+        method: str | None = None,
+        text: Sequence[str | Path] = (),
     ) -> PackedModel:
         """The model in the formats of ``subnet``, on the codes that a search measures; some methods train them first.
 
@@ -206,9 +210,11 @@ class LanguageRun:
             subnet: of the space before a target or anything else narrowed it.
             found: by a search, if ``subnet`` is what it found; its figures are kept with the model.
             method: instead of the plan's; one that trains the codes which the run measures.
+            text: files to train them on, instead of the plan's.
 
         Raises:
-            InputError: the subnet is of another model, or the method makes codes of its own.
+            InputError: the subnet is of another model, the method makes codes of its own, or there is text, and the
+                method does not train.
             ModelError: a layer cannot be quantized.
         """
         method = method or self.plan.method
@@ -218,21 +224,30 @@ class LanguageRun:
                 f"--method {method}: goes with codes of {codes.name}, and the search was on those of "
                 f"{self.method.name}; leave it out, or search with --method {method}"
             )
+        if text and method not in TRAINED_FROM:
+            raise InputError(
+                f"--text: codes of --method {method} are those of the search, on its text; leave it out, or train them "
+                f"with --method {' or '.join(TRAINED_FROM)}"
+            )
         recipe = replace(self.recipe(found), method=method)
+        if text:
+            recipe = replace(recipe, text=(*recipe.text, *(Path(file).name for file in text)))
         check_subnet(self.source, subnet)
         if method == DISTILL:
             packed = quantize(
                 self.source,
                 subnet,
                 method=DISTILL,
-                ids=self.calibration,
+                ids=self._read(text, SEARCH_WINDOWS) if text else self.calibration,
                 scale=scale_dtype(self.space),
                 report=self._report,
             )
         else:
             weights = self._codes(subnet)
             if method == QAT:
-                weights = QuantizationAwareTraining().train(self.source, weights, self.calibration, self._report)
+                training = QuantizationAwareTraining()
+                ids = self._read(text or self.plan.text, training.windows)
+                weights = training.train(self.source, weights, ids, self._report)
             packed = assembled(self.source, weights)
         if method in TRAINED_FROM:
             recipe = replace(recipe, perplexity=self._perplexities(packed), divergence=None)
@@ -251,6 +266,10 @@ class LanguageRun:
         if self._report is not None:
             self._report("Packing", len(self.space.sets), len(self.space.sets))
         return {path: weights[path] for path in subnet}
+
+    def _read(self, text: Sequence[str | Path], windows: int) -> Tensor:
+        """At most so many windows of files, or of eqnet's own text, to fit codes to."""
+        return texts_of(self.source, text, self.plan.seed, windows).calibration
 
     def recipe(self, found: SearchResult | None = None) -> Recipe:
         """How models of this run are made; with the figures of what a search found."""

@@ -57,6 +57,9 @@ def test_what_was_searched_is_what_is_exported_and_answers(
     other = eqnet("export", searched, "--method", "qat", "-o", tmp_path / "trained")
     assert other.status == 2
     assert "--method qat: goes with codes of gptq, and the search was on those of rtn" in " ".join(other.err.split())
+    other = eqnet("export", searched, "--text", tmp_path / "none.txt", "-o", tmp_path / "trained")
+    assert other.status == 2
+    assert "--text: codes of --method rtn are those of the search, on its text" in " ".join(other.err.split())
 
 
 def test_the_card_says_how_the_model_was_made_and_what_it_is_worth(

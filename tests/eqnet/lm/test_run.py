@@ -69,6 +69,15 @@ def test_a_search_keeps_to_its_budget_and_a_second_one_measures_little(model: Pa
             run.search([Budget.parse("2GBOPs")], SETTINGS)
 
 
+def test_what_is_found_stands_beside_the_uniform_networks_that_there_are(model: Path, tmp_path: Path) -> None:
+    plan = Plan(str(model), method="rtn", space="w=3,5:group32:asym")
+    with LanguageRun(tmp_path / "run", plan) as run:
+        uniform = run.search([Budget.parse("4.5bpw")], SETTINGS).result.scores.uniform
+    assert {bits: network.cost.code_bits for bits, network in uniform.items()} == {3: 3, 5: 5}
+    divergences = [network.divergence for network in uniform.values()]
+    assert all(divergence is not None and divergence > 0 for divergence in divergences)
+
+
 def test_codes_of_a_search_are_trained_on_demand(model: Path, tmp_path: Path) -> None:
     with LanguageRun(tmp_path / "run", Plan(str(model), method="rtn", space=SPACE)) as run:
         subnet = uniform_subnet(run.space, 3)
@@ -81,6 +90,20 @@ def test_codes_of_a_search_are_trained_on_demand(model: Path, tmp_path: Path) ->
         nats = [float((exact.exp() * (exact - other)).sum(-1).mean().detach()) for other in found]
         assert nats[1] < nats[0]
         assert [recipe.method for recipe in map(Recipe.of, (searched, trained)) if recipe] == ["gptq", "qat"]
+
+
+def test_codes_are_trained_on_other_text_if_that_is_given(model: Path, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text("It was a dark and stormy night; the rain fell in torrents. " * 200)
+    with LanguageRun(tmp_path / "run", Plan(str(model), space=SPACE)) as run:
+        subnet = uniform_subnet(run.space, 3)
+        usual, other = (run.packed(subnet, method="distill", text=text) for text in ((), (book,)))
+        weights = [packed.layers["model.layers.0.mlp.down_proj"].weight for packed in (usual, other)]
+        assert not torch.equal(weights[0].codes, weights[1].codes)
+        recipes = [Recipe.of(packed) for packed in (usual, other)]
+        assert [recipe.text for recipe in recipes if recipe is not None] == [(), ("book.txt",)]
+        with pytest.raises(InputError, match=r"^--text: codes of --method gptq are those of the search"):
+            run.packed(subnet, text=(book,))
 
 
 def test_a_folder_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
