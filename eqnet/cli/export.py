@@ -12,6 +12,7 @@ import torch
 from eqnet.cli.console import Report, json_option, print_json, print_table, progress
 from eqnet.cli.language import (
     Made,
+    Wanted,
     is_language_model,
     method_option,
     packed_model,
@@ -88,13 +89,12 @@ def export(
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     row.check(out, given)
     engine = load_target(target) if target is not None else None
+    wanted = Wanted(subnet, uniform, engine, method, text)
     with progress(quiet=as_json) as report:
         if is_language_run(run):
-            made = packed_run(run, subnet, uniform, engine, method, text, report)
-            written = _write_model(made, row, out, given, report)
+            written = _write_model(packed_run(run, wanted, report), row, out, given, report)
         elif is_language_model(run):
-            made = packed_model(run, subnet, uniform, engine, method, text, report)
-            written = _write_model(made, row, out, given, report)
+            written = _write_model(packed_model(run, wanted, report), row, out, given, report)
         else:
             refuse(("method", "text"), "is of language models alone; leave it out")
             written = _write_network(run, subnet, uniform, engine, row, out, given, report)

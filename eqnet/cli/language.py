@@ -114,36 +114,39 @@ def search_model(
     return folder, found
 
 
-def packed_run(
-    folder: Path,
-    subnet: Path | None,
-    uniform: int | None,
-    target: Target | None,
-    method: str | None,
-    text: Sequence[Path],
-    report: Report,
-) -> Made:
+@dataclass(frozen=True)
+class Wanted:
+    """What the options say of the network that is to be packed.
+
+    Attributes:
+        subnet: file of its formats.
+        uniform: width of all layers instead.
+        target: that has to run it.
+        method: that makes the codes.
+        text: files to fit codes to.
+    """
+
+    subnet: Path | None
+    uniform: int | None
+    target: Target | None
+    method: str | None
+    text: Sequence[Path]
+
+
+def packed_run(folder: Path, wanted: Wanted, report: Report) -> Made:
     """The network of a run that the options name, by the method of the search if none is given."""
     from eqnet.lm.run import LanguageRun
 
-    given = check(folder, subnet, uniform)
+    given = check(folder, wanted.subnet, wanted.uniform)
     with LanguageRun.reopen(folder, report) as run:
-        formats = _formats(run.space, given, uniform, folder if subnet is None else subnet)
-        if target is not None:
-            require_legal(target, run.space, formats, folder)
+        formats = _formats(run.space, given, wanted.uniform, wanted.subnet or folder)
+        if wanted.target is not None:
+            require_legal(wanted.target, run.space, formats, folder)
         found = result_of(folder, formats)
-        return Made(run.packed(formats, found, method, text), run.source, run.space, formats)
+        return Made(run.packed(formats, found, wanted.method, wanted.text), run.source, run.space, formats)
 
 
-def packed_model(
-    path: Path,
-    subnet: Path | None,
-    uniform: int | None,
-    target: Target | None,
-    method: str | None,
-    text: Sequence[Path],
-    report: Report,
-) -> Made:
+def packed_model(path: Path, wanted: Wanted, report: Report) -> Made:
     """A model in floating point, packed without a search in the formats that the options name."""
     from eqnet.lm.quantizing import quantize
     from eqnet.lm.recipe import Recipe
@@ -151,15 +154,15 @@ def packed_model(
     from eqnet.lm.space import PRESET, choices_of, space_of
     from eqnet.lm.texts import texts_of
 
-    if subnet is None and uniform is None:
+    if wanted.subnet is None and wanted.uniform is None:
         raise InputError(f"{path}: is a model in floating point; give --uniform or --subnet, or search it first")
-    method = method or DEFAULT_METHOD
-    given = check(path, subnet, uniform)
+    method, text = wanted.method or DEFAULT_METHOD, wanted.text
+    given = check(path, wanted.subnet, wanted.uniform)
     source = open_source(path)
     space = space_of(source, choices_of(PRESET))
-    formats = _formats(space, given, uniform, subnet)
-    if target is not None:
-        require_legal(target, space, formats, path)
+    formats = _formats(space, given, wanted.uniform, wanted.subnet)
+    if wanted.target is not None:
+        require_legal(wanted.target, space, formats, path)
     ids = texts_of(source, text).calibration if method != "rtn" else None
     training = QuantizationAwareTraining()
     more = texts_of(source, text, calibration=training.windows).calibration if method == QAT else None
