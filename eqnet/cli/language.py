@@ -164,19 +164,10 @@ def packed_model(path: Path, wanted: Wanted, report: Report) -> Made:
     if wanted.target is not None:
         require_legal(wanted.target, space, formats, path)
     ids = texts_of(source, text).calibration if method != "rtn" else None
-    training = QuantizationAwareTraining()
-    more = texts_of(source, text, calibration=training.windows).calibration if method == QAT else None
-    recipe = Recipe(source.name, method, text=tuple(file.name for file in text))
-    packed = quantize(
-        source,
-        formats,
-        method=method,
-        ids=ids,
-        training=training,
-        trained_on=more,
-        report=report,
-        metadata=recipe.to_json(),
-    )
+    windows = QuantizationAwareTraining().windows
+    more = texts_of(source, text, calibration=windows).calibration if method == QAT else None
+    recipe = Recipe(source.name, method, text=tuple(file.name for file in text)).to_json()
+    packed = quantize(source, formats, method=method, ids=ids, trained_on=more, report=report, metadata=recipe)
     return Made(packed, source, space, formats)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,11 @@ _NUMBERED = re.compile(r"(?P<list>.*?)\.(?P<block>\d+)\.(?P<place>.+)")
 _NAME = 24
 
 
-def by_block(layers: tuple[LayerResult, ...]) -> dict[str, dict[int, LayerResult]]:
+Places = Mapping[str, Mapping[int, LayerResult]]
+"""Layers by place in their block and number of the block."""
+
+
+def by_block(layers: Sequence[LayerResult]) -> Places:
     """The layers of the largest list of blocks, by place in the block and number of the block.
 
     Empty if there are fewer than ``FEWEST_BLOCKS`` of them.
@@ -31,7 +36,18 @@ def by_block(layers: tuple[LayerResult, ...]) -> dict[str, dict[int, LayerResult
         if match is not None:
             lists.setdefault(match["list"], {}).setdefault(match["place"], {})[int(match["block"])] = layer
     largest = max(lists.values(), key=lambda places: sum(map(len, places.values())), default={})
-    return largest if len({block for row in largest.values() for block in row}) >= FEWEST_BLOCKS else {}
+    return largest if len(blocks_of(largest)) >= FEWEST_BLOCKS else {}
+
+
+def blocks_of(places: Places) -> list[int]:
+    """The numbers of all blocks, in order."""
+    return sorted({block for row in places.values() for block in row})
+
+
+def outside(layers: Sequence[LayerResult], places: Places) -> list[LayerResult]:
+    """The layers that are in no block, as they run."""
+    inside = {layer.name for row in places.values() for layer in row.values()}
+    return [layer for layer in layers if layer.name not in inside]
 
 
 def draw_blocks(data: ReportData) -> Figure | None:
@@ -41,10 +57,9 @@ def draw_blocks(data: ReportData) -> Figure | None:
         return None
     from matplotlib.patches import Patch, Rectangle
 
-    blocks = sorted({block for row in places.values() for block in row})
+    blocks = blocks_of(places)
     column = {block: x for x, block in enumerate(blocks)}
-    inside = {layer.name for row in places.values() for layer in row.values()}
-    others = [layer for layer in data.result.layers if layer.name not in inside]
+    others = outside(data.result.layers, places)
     figure = style.new_figure(style.WIDTH, 0.3 * len(places) + 2.6)
     top, below = figure.subplots(2, 1, height_ratios=[0.3 * len(places), 1.1], sharex=True)
     for y, row in enumerate(places.values()):
@@ -81,6 +96,6 @@ def draw_blocks(data: ReportData) -> Figure | None:
     return figure
 
 
-def _mean_bits(places: dict[str, dict[int, LayerResult]], block: int) -> float:
+def _mean_bits(places: Places, block: int) -> float:
     layers = [row[block] for row in places.values() if block in row]
     return float(np.average([lay.weight_format.bits for lay in layers], weights=[lay.weights for lay in layers]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eqnet.search.report import style
-from eqnet.search.report.figures.blocks import by_block
+from eqnet.search.report.figures.blocks import blocks_of, by_block, outside
 from eqnet.search.report.units import shortened
 from eqnet.search.result import LayerResult, ReportData
 
@@ -65,16 +65,15 @@ def draw_sensitivity(data: ReportData) -> Figure | None:
 
 
 def _bands(layers: Sequence[LayerResult]) -> list[_Band]:
-    places = by_block(tuple(layers))
-    if not places or len({block for row in places.values() for block in row}) > 2 * _COLUMNS:
+    places = by_block(layers)
+    if not places or len(blocks_of(places)) > 2 * _COLUMNS:
         return _in_order(layers)
     # Layers that always have one format together say the same, and say it once.
     alike: dict[tuple[object, ...], list[str]] = {}
     for place, row in places.items():
         said = tuple((block, str(row[block].weight_format), *row[block].sensitivity.items()) for block in sorted(row))
         alike.setdefault(said, []).append(place)
-    inside = {layer.name for row in places.values() for layer in row.values()}
-    found = _in_order([layer for layer in layers if layer.name not in inside])
+    found = _in_order(outside(layers, places))
     for group in alike.values():
         row = places[group[0]]
         blocks = sorted(row)
