@@ -89,7 +89,7 @@ class GgufWeights:
             count = math.prod(rows)
             stored = np.frombuffer(self._header.data, np.uint8, count * row, tensor.offset).reshape(count, row)
             values = np.empty((count, tensor.shape[-1]), np.float32)
-            step = max(1, _PIECE // row)
+            step = max(1, _PIECE // max(1, row))
             for start in range(0, count, step):
                 values[start : start + step] = self._dequantize(stored[start : start + step], kind)
             return values.reshape(tensor.shape)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from eqnet.errors import RunError
 from eqnet.export.gguf import write_gguf
 from eqnet.lm.source import open_source
 from eqnet.lm.weights import gguf as module
+from eqnet.lm.weights.gguf import GgufWeights
+from eqnet.lm.weights.gguf_header import GgufHeader
 from tests.export.language_models import packed, random_model
 
 pytest.importorskip("gguf")
@@ -28,3 +32,17 @@ def test_every_weight_has_its_value_whatever_is_read_at_a_time(
         found = source.tensor(f"{path}.weight")
         assert torch.equal(found, layer.weight.dequantize()), path
         found.zero_()  # it is nobody else's
+
+
+def test_a_row_shorter_than_its_blocks_is_named(tmp_path: Path) -> None:
+    """Of a damaged header: 16 columns of a type that holds 32 in a block."""
+    path = tmp_path / "model.gguf"
+    write_gguf(packed(random_model("Llama"), {"": "int4:group32"}, "int8:group32"), path)
+    header = GgufHeader(path)
+    name, whole = next((name, tensor) for name, tensor in header.tensors.items() if "ffn_down" in name)
+    source = open_source(path)
+    weights = GgufWeights(path, source.skeleton())
+    weights._header.tensors[name] = replace(whole, shape=(4, 16))
+    key = "model.layers.0.mlp.down_proj.weight"
+    with pytest.raises(RunError, match=rf"tensor '{name}' cannot be read"):
+        weights.read(key)
