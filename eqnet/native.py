@@ -9,7 +9,7 @@ from typing import Any
 from eqnet.errors import InputError
 
 COMPUTE = {"float": 0, "int8": 1}
-"""How products are taken: on activations as they are, or rounded to int8 by row and group."""
+"""How products are taken: on activations as they are, or rounded to int8, each 32 of a row by a scale."""
 
 SCALE_TYPES = {"float16": 0, "bfloat16": 1, "float32": 2}
 """The numbers by which the kernels know the types of scales."""

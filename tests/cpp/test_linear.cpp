@@ -35,9 +35,10 @@ struct Call {
   int threads;
 };
 
+// The columns over which int8 activations share a scale: 32 of a group from its start on.
 std::int64_t segment_of(const PanelShape& shape, std::int64_t col) {
   const std::int64_t group = col / shape.group_size;
-  return (shape.group_start(group) + col - group * shape.group_size) / shape.segment_cols();
+  return group * shape.cols + (col - group * shape.group_size) / 32;
 }
 
 // One row of x, exact in bfloat16. For kInt8 the largest of each segment is 127 times a power of 2, and for kInt8 and

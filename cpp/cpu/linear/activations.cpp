@@ -61,8 +61,8 @@ bool to_codes(const float* __restrict x, std::int64_t count, float scale, float 
 }
 
 // Padding has code 0 here, as its weights are not part of any correction for the zero point.
-void quantize_static(const PanelShape& shape, const StaticInput& input, const float* x, std::int8_t* values,
-                     float* scale, std::int32_t* minus_sum) {
+void quantize_static(const PanelShape& shape, const Segments& segments, const StaticInput& input, const float* x,
+                     std::int8_t* values, float* scale, std::int32_t* minus_sum) {
   std::memset(values, 0, static_cast<std::size_t>(shape.padded_cols()));
   bool nan = false;
   for (std::int64_t group = 0; group < shape.groups(); ++group) {
@@ -71,18 +71,27 @@ void quantize_static(const PanelShape& shape, const StaticInput& input, const fl
     nan |= to_codes(x + start, size, input.scale, static_cast<float>(input.zero_point), static_cast<float>(input.qmin),
                     static_cast<float>(input.qmax), static_offset(input), values + start);
   }
-  for (std::int64_t s = 0; s < shape.segments(); ++s) {
-    const std::int8_t* part = values + s * shape.segment_cols();
+  for (std::int64_t s = 0; s < segments.count; ++s) {
+    const std::int8_t* part = values + s * segments.cols;
     scale[s] = nan ? std::numeric_limits<float>::quiet_NaN() : input.scale;
-    minus_sum[s] = -std::accumulate(part, part + shape.segment_cols(), std::int32_t{0});
+    minus_sum[s] = -std::accumulate(part, part + segments.cols, std::int32_t{0});
   }
 }
 
 }  // namespace
 
+Segments Segments::of(const PanelShape& shape, std::int64_t most) {
+  if (shape.half_blocks()) return {0, kBlock / 2, 2 * shape.blocks()};
+  std::int64_t blocks = std::min(most, shape.group_blocks());
+  while (shape.group_blocks() % blocks != 0) --blocks;
+  return {blocks, blocks * kBlock, shape.blocks() / blocks};
+}
+
 void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape, const void* x, Element element,
                           std::int64_t rows, std::int64_t made, Form form, const StaticInput* input, int threads) {
-  const std::int64_t segments = shape.segments();
+  // One scale for many columns would leave all but the largest of a row hardly any codes; digits leave nothing out.
+  const Segments segments = Segments::of(shape, form == Form::kInt8 ? 1 : kMostBlocks);
+  const std::int64_t count = segments.count;
   const std::int64_t float_stride = shape.padded_cols() + kApart / static_cast<std::int64_t>(sizeof(float));
   const std::int64_t int8_stride = shape.padded_cols() + kApart;
   const std::int64_t per_row = form == Form::kDigits ? kDigits : 1;
@@ -90,8 +99,8 @@ void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape,
   const bool padded = !integers || element != Element::kFloat32 || shape.padded_cols() != shape.cols;
   float* floats = padded ? floats_.get<float>(rows * float_stride) : nullptr;
   auto* values = values_.get<std::int8_t>(integers ? made * int8_stride : 0);
-  auto* scale = scales_.get<float>(integers ? made * segments : 0);
-  auto* sums = sums_.get<std::int32_t>(integers ? made * segments : 0);
+  auto* scale = scales_.get<float>(integers ? made * count : 0);
+  auto* sums = sums_.get<std::int32_t>(integers ? made * count : 0);
 
   parallel_for(rows, rows * shape.cols > kSerial ? threads : 1, [&](std::int64_t row) {
     const float* here = pad_row(shape, x, element, row, padded ? floats + row * float_stride : nullptr);
@@ -100,22 +109,21 @@ void Activations::prepare(const LinearKernels& kernels, const PanelShape& shape,
     switch (form) {
       case Form::kFloats: break;
       case Form::kInt8:
-        kernels.quantize(here, segments, shape.segment_cols(), to, scale + first * segments, sums + first * segments);
+        kernels.quantize(here, count, segments.cols, to, scale + first * count, sums + first * count);
         break;
       case Form::kDigits:
-        kernels.split(here, segments, shape.segment_cols(), to, int8_stride, scale + first * segments,
-                      sums + first * segments);
+        kernels.split(here, count, segments.cols, to, int8_stride, scale + first * count, sums + first * count);
         break;
       case Form::kStatic:
-        quantize_static(shape, *input, here, to, scale + first * segments, sums + first * segments);
+        quantize_static(shape, segments, *input, here, to, scale + first * count, sums + first * count);
         break;
     }
   });
   if (integers) {
     const std::int64_t used = rows * per_row;
     std::fill(values + used * int8_stride, values + made * int8_stride, std::int8_t{0});
-    std::fill(scale + used * segments, scale + made * segments, 0.0f);
-    std::fill(sums + used * segments, sums + made * segments, 0);
+    std::fill(scale + used * count, scale + made * count, 0.0f);
+    std::fill(sums + used * count, sums + made * count, 0);
   }
   int8_rows_ = {values, int8_stride, scale, sums, segments};
   float_rows_ = {floats, float_stride};

@@ -9,6 +9,19 @@
 
 namespace eqnet {
 
+constexpr std::int64_t kMostBlocks = 4;  // of a segment: the sum of as many columns of int8 fits into int16
+
+// A segment is what integers are summed over, and activations have one scale for: equal parts of a group, of whole
+// blocks, or half a block where two groups share it.
+struct Segments {
+  std::int64_t blocks;  // of one segment; of no meaning if it is half a block
+  std::int64_t cols;    // of one segment
+  std::int64_t count;   // of a row
+
+  // As long as `most` blocks allow.
+  static Segments of(const PanelShape& shape, std::int64_t most);
+};
+
 // Rows of activations as int8, in the padded columns of a PanelShape; padding is 0.
 //
 //     x[m, column of segment s] = scale[m, s] * values[m, column]
@@ -17,11 +30,11 @@ struct Int8Rows {
   std::int64_t stride;            // bytes from row to row
   const float* scale;             // [rows, segments]
   const std::int32_t* minus_sum;  // [rows, segments]: minus the sum of a segment's values
-  std::int64_t segments;
+  Segments segments;
 
   // The same from a later row on.
   Int8Rows from(std::int64_t row) const {
-    return {values + row * stride, stride, scale + row * segments, minus_sum + row * segments, segments};
+    return {values + row * stride, stride, scale + row * segments.count, minus_sum + row * segments.count, segments};
   }
 };
 
@@ -56,20 +69,14 @@ struct LinearKernels {
   // sums[m, 32] = x[m] times a panel, which is unpacked in registers. Indexed by bits and by kTileRows.
   void (*multiply[9][kTiles])(const Panels& weights, std::int64_t panel, const Int8Rows& x, float* sums);
 
-  // Dequantizes the segments [first, first + count) of a panel to [columns, 32]. Indexed by bits.
+  // Dequantizes the blocks [first, first + count) of a panel to [columns, 32]. Indexed by bits.
   void (*unpack[9])(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile);
 
   // sums[r, 32] += x[r] times such a tile. Indexed by the number of rows, from 1.
   void (*gemm_float[17])(const float* tile, std::int64_t cols, const float* x, std::int64_t stride, float* sums);
 };
 
-constexpr std::int64_t kFloatCols = 256;  // columns that are dequantized at once: 32 KiB
-
-// Segments of so many columns of a panel; whole blocks.
-inline std::int64_t part_segments(const PanelShape& shape) {
-  const std::int64_t count = shape.segment_cols() < kFloatCols ? kFloatCols / shape.segment_cols() : 1;
-  return shape.half_blocks() ? (count + 1) / 2 * 2 : count;
-}
+constexpr std::int64_t kFloatBlocks = 8;  // that are dequantized at once: 32 KiB
 
 // The table of each instruction set that is compiled in, best first, ended by null.
 extern const LinearKernels* const kLinearKernels[];

@@ -150,11 +150,11 @@ EQNET_INLINE void prefetch_ahead(const std::uint8_t* lines) {
   }
 }
 
-// Walks one panel segment by segment: begin(segment), then step(constant step, half, codes, column) for each step and
-// half, then end(segment, scale group).
-template <class V, int Bits, class Begin, class Step, class End>
-EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& begin, const Step& step,
-                       const End& end) {
+// Walks one panel, of which a segment has so many blocks: enter(scale group), then for each of its segments
+// begin(segment), step(constant step, half, codes, column) for each step and half, and end(segment).
+template <class V, int Bits, class Enter, class Begin, class Step, class End>
+EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, std::int64_t blocks, const Enter& enter,
+                       const Begin& begin, const Step& step, const End& end) {
   const PanelShape& shape = weights.shape;
   const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes();
   const std::int64_t first_group = panel * shape.scale_groups();
@@ -163,6 +163,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
     for (std::int64_t block = 0; block < shape.blocks(); ++block, lines += 2 * Bits * kLine) {
       prefetch_ahead<V, 2 * Bits>(lines);
       unrolled<2>([&](auto part) EQNET_ALWAYS {
+        enter(first_group + 2 * block + part);
         begin(2 * block + part);
         unrolled<4>([&](auto i) EQNET_ALWAYS {
           constexpr int kIndex = 4 * part + i;
@@ -170,15 +171,15 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
           step(i, 1, step_codes<V, Bits, kIndex>(lines + kLine), column);
           column += kStep;
         });
-        end(2 * block + part, first_group + 2 * block + part);
+        end(2 * block + part);
       });
     }
     return;
   }
-  const std::int64_t blocks = shape.segment_blocks();
-  const std::int64_t per_group = shape.group_segments();
+  const std::int64_t per_group = shape.group_blocks() / blocks;
   std::int64_t segment = 0;
   for (std::int64_t group = 0; group < shape.groups(); ++group) {
+    enter(first_group + group);
     for (std::int64_t in_group = 0; in_group < per_group; ++in_group, ++segment) {
       begin(segment);
       for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
@@ -189,7 +190,7 @@ EQNET_INLINE void walk(const Panels& weights, std::int64_t panel, const Begin& b
           column += kStep;
         });
       }
-      end(segment, first_group + group);
+      end(segment);
     }
   }
 }
@@ -202,13 +203,23 @@ void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, floa
   Int sum[Rows][2][kChains];
   Float total[Rows][2];
   each_half<Rows>([&](auto m, auto half) EQNET_ALWAYS { total[m][half] = V::zero_float(); });
+  Float scale[2] = {V::zero_float(), V::zero_float()};
+  Int zeros[2] = {V::zero(), V::zero()};
   walk<V, Bits>(
-      weights, panel,
+      weights, panel, x.segments.blocks,
+      [&](std::int64_t group) EQNET_ALWAYS {
+        unrolled<2>([&](auto half) EQNET_ALWAYS {
+          const std::int64_t from = group * kPanel + half * kHalf;
+          scale[half] = load_scale<V>(weights.scales, weights.scale_type, from);
+          if (weights.zeros != nullptr) zeros[half] = V::widen(weights.zeros + from);
+        });
+      },
       [&](std::int64_t segment) EQNET_ALWAYS {
         unrolled<Rows>([&](auto m) EQNET_ALWAYS {
           // Codes are unsigned: 2^(Bits - 1) times the sum of x is too much if they are symmetric.
-          const auto start =
-              weights.zeros == nullptr ? V::set(x.minus_sum[m * x.segments + segment] * (1 << (Bits - 1))) : V::zero();
+          const auto start = weights.zeros == nullptr
+                                 ? V::set(x.minus_sum[m * x.segments.count + segment] * (1 << (Bits - 1)))
+                                 : V::zero();
           unrolled<2>([&](auto half) EQNET_ALWAYS {
             sum[m][half][0] = start;
             unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { sum[m][half][c + 1] = V::zero(); });
@@ -221,66 +232,55 @@ void multiply(const Panels& weights, std::int64_t panel, const Int8Rows& x, floa
                                                                   V::broadcast_step(x.values + m * x.stride + column));
         });
       },
-      [&](std::int64_t segment, std::int64_t group) EQNET_ALWAYS {
-        unrolled<2>([&](auto half) EQNET_ALWAYS {
-          const auto scale = load_scale<V>(weights.scales, weights.scale_type, group * kPanel + half * kHalf);
-          unrolled<Rows>([&](auto m) EQNET_ALWAYS {
-            const std::int64_t at = m * x.segments + segment;
-            Int all = sum[m][half][0];
-            unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { all = V::add(all, sum[m][half][c + 1]); });
-            if (weights.zeros != nullptr) {
-              all = V::add_product(all, V::widen(weights.zeros + group * kPanel + half * kHalf), x.minus_sum[at]);
-            }
-            total[m][half] =
-                V::multiply_add(V::to_float(all), V::multiply(scale, V::set_float(x.scale[at])), total[m][half]);
-          });
+      [&](std::int64_t segment) EQNET_ALWAYS {
+        each_half<Rows>([&](auto m, auto half) EQNET_ALWAYS {
+          const std::int64_t at = m * x.segments.count + segment;
+          Int all = sum[m][half][0];
+          unrolled<kChains - 1>([&](auto c) EQNET_ALWAYS { all = V::add(all, sum[m][half][c + 1]); });
+          if (weights.zeros != nullptr) all = V::add_product(all, zeros[half], x.minus_sum[at]);
+          total[m][half] =
+              V::multiply_add(V::to_float(all), V::multiply(scale[half], V::set_float(x.scale[at])), total[m][half]);
         });
       });
   each_half<Rows>([&](auto m, auto half)
                       EQNET_ALWAYS { V::store_float(sums + m * kPanel + half * kHalf, total[m][half]); });
 }
 
-// Calls emit(constant step in block, step among all of the part, half, codes) for the segments [first, first + count).
-template <class V, int Bits, class Emit>
-EQNET_INLINE void each_step(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count,
-                            const Emit& emit) {
-  const PanelShape& shape = weights.shape;
-  const std::int64_t steps = shape.segment_cols() / kStep;
-  const std::int64_t skipped = first * steps / kSteps * shape.block_bytes();
-  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes() + skipped;
-  const std::int64_t blocks = count * steps / kSteps;  // parts are whole blocks
-  for (std::int64_t block = 0; block < blocks; ++block, lines += 2 * Bits * kLine) {
-    prefetch_ahead<V, 2 * Bits>(lines);
-    unrolled<8>([&](auto i) EQNET_ALWAYS {
-      emit(block * kSteps + i, 0, step_codes<V, Bits, i>(lines));
-      emit(block * kSteps + i, 1, step_codes<V, Bits, i>(lines + kLine));
-    });
-  }
-}
-
 template <class V, int Bits>
 void unpack(const Panels& weights, std::int64_t panel, std::int64_t first, std::int64_t count, float* tile) {
   using Float = typename V::Float;
-  const std::int64_t steps = weights.shape.segment_cols() / kStep;
-  const std::int64_t first_group = panel * weights.shape.scale_groups();
-  const std::int64_t per_group = weights.shape.group_segments();
+  const PanelShape& shape = weights.shape;
+  const std::int64_t first_group = panel * shape.scale_groups();
+  const std::int64_t per_group = shape.group_blocks();
+  const bool halves = shape.half_blocks();
+  const std::uint8_t* lines = weights.codes + panel * shape.panel_bytes() + first * shape.block_bytes();
   Float scale[2] = {V::zero_float(), V::zero_float()};
   Float zeros[2] = {V::zero_float(), V::zero_float()};
-  const auto emit = [&](std::int64_t step, int half, typename V::Int codes) EQNET_ALWAYS {
-    if (step % steps == 0) {
-      const std::int64_t from = (first_group + (first + step / steps) / per_group) * kPanel + half * kHalf;
+  const auto enter = [&](std::int64_t group) EQNET_ALWAYS {
+    unrolled<2>([&](auto half) EQNET_ALWAYS {
+      const std::int64_t from = (first_group + group) * kPanel + half * kHalf;
       scale[half] = load_scale<V>(weights.scales, weights.scale_type, from);
       zeros[half] = weights.zeros == nullptr
                         ? V::zero_float()
                         : V::subtract(V::to_float(V::widen(weights.zeros + from)), V::set_float(1 << (Bits - 1)));
-    }
-    const auto centered = V::template centered<Bits>(codes);
-    unrolled<4>([&](auto t) EQNET_ALWAYS {
-      const Float weight = V::multiply(V::subtract(V::template column<Bits, t>(centered), zeros[half]), scale[half]);
-      V::store_float(tile + (kStep * step + t) * kPanel + half * kHalf, weight);
     });
   };
-  each_step<V, Bits>(weights, panel, first, count, emit);
+  for (std::int64_t block = first; block < first + count; ++block, lines += 2 * Bits * kLine) {
+    prefetch_ahead<V, 2 * Bits>(lines);
+    unrolled<8>([&](auto i) EQNET_ALWAYS {
+      if (i == 0) enter(halves ? 2 * block : block / per_group);
+      if (i == kSteps / 2 && halves) enter(2 * block + 1);
+      unrolled<2>([&](auto half) EQNET_ALWAYS {
+        const auto centered = V::template centered<Bits>(step_codes<V, Bits, i>(lines + half * kLine));
+        unrolled<4>([&](auto t) EQNET_ALWAYS {
+          const Float weight = V::template column<Bits, t>(centered);
+          V::store_float(tile + t * kPanel + half * kHalf,
+                         V::multiply(V::subtract(weight, zeros[half]), scale[half]));
+        });
+      });
+      tile += kStep * kPanel;
+    });
+  }
 }
 
 template <class V, int Rows>

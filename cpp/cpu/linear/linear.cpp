@@ -72,15 +72,11 @@ void linear(const Panels& weights, const void* x, void* y, Element element, std:
 void dequantize_panels(const Panels& weights, float* out, int threads) {
   const LinearKernels& table = linear_kernels();
   const PanelShape& shape = weights.shape;
-  const std::int64_t part = part_segments(shape);
   parallel_for(shape.panels(), threads, [&](std::int64_t panel) {
     static thread_local Scratch memory;
     const std::int64_t rows = std::min(kPanel, shape.rows - panel * kPanel);
     auto* tile = memory.get<float>(shape.padded_cols() * kPanel);
-    for (std::int64_t first = 0; first < shape.segments(); first += part) {
-      table.unpack[shape.bits](weights, panel, first, std::min(part, shape.segments() - first),
-                               tile + first * shape.segment_cols() * kPanel);
-    }
+    table.unpack[shape.bits](weights, panel, 0, shape.blocks(), tile);
     for (std::int64_t group = 0; group < shape.groups(); ++group) {
       const std::int64_t column = group * shape.group_size;
       const std::int64_t size = std::min(shape.group_size, shape.cols - column);

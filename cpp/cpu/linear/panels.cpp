@@ -9,15 +9,6 @@
 
 namespace eqnet {
 
-std::int64_t PanelShape::segment_blocks() const {
-  const std::int64_t blocks_in_group = group_blocks();
-  std::int64_t best = 1;
-  for (std::int64_t blocks = 2; blocks * kBlock <= kMaxSegment; ++blocks) {
-    if (blocks_in_group % blocks == 0) best = blocks;
-  }
-  return best;
-}
-
 namespace {
 
 constexpr std::int64_t kChunk = 64;  // bytes of a plane that are taken from each row at a time: a line of the cache

@@ -95,17 +95,15 @@ void Product::multiply_floats(const Panels& weights, std::int64_t panel, std::in
   const LinearKernels& table = linear_kernels();
   const PanelShape& shape = weights.shape;
   const FloatRows& x = activations_.float_rows();
-  const std::int64_t part = part_segments(shape);
-  auto* tile = memory.get<float>(part * shape.segment_cols() * kPanel);
+  auto* tile = memory.get<float>(kFloatBlocks * kBlock * kPanel);
   std::fill(sums, sums + count * kPanel, 0.0f);
-  for (std::int64_t segment = 0; segment < shape.segments(); segment += part) {
-    const std::int64_t segments = std::min(part, shape.segments() - segment);
-    table.unpack[shape.bits](weights, panel, segment, segments, tile);
-    const float* values = x.values + first * x.stride + segment * shape.segment_cols();
+  for (std::int64_t block = 0; block < shape.blocks(); block += kFloatBlocks) {
+    const std::int64_t blocks = std::min(kFloatBlocks, shape.blocks() - block);
+    table.unpack[shape.bits](weights, panel, block, blocks, tile);
+    const float* values = x.values + first * x.stride + block * kBlock;
     for (std::int64_t row = 0; row < count; row += table.float_tile_rows) {
       const std::int64_t size = std::min<std::int64_t>(count - row, table.float_tile_rows);
-      table.gemm_float[size](tile, segments * shape.segment_cols(), values + row * x.stride, x.stride,
-                             sums + row * kPanel);
+      table.gemm_float[size](tile, blocks * kBlock, values + row * x.stride, x.stride, sums + row * kPanel);
     }
   }
 }

@@ -12,7 +12,7 @@ enum class Element : int { kFloat32, kBfloat16 };
 enum class Compute : int {
   kFloat,   // x as it is, up to 2^-31 of the largest in a segment of columns where rows are few; sums of segments in
             // float32
-  kInt8,    // x rounded to int8 with a scale for each row and segment of columns; sums of a segment in int32
+  kInt8,    // x rounded to int8 with a scale for each row and 32 columns of a group; sums of those in int32
   kStatic,  // x rounded to codes of one given scale and zero point
 };
 

@@ -36,7 +36,6 @@ constexpr std::int64_t kBlock = 32;    // columns of a block
 constexpr std::int64_t kStep = 4;      // columns of a step
 constexpr std::int64_t kSteps = 8;     // steps of a block
 constexpr std::int64_t kLine = 64;     // bytes of a line
-constexpr std::int64_t kMaxSegment = 128;  // columns: sums of as many int8 activations fit into int16
 
 struct PanelShape {
   std::int64_t rows;        // output channels
@@ -56,13 +55,6 @@ struct PanelShape {
   std::int64_t group_start(std::int64_t group) const {
     return group * (half_blocks() ? kBlock / 2 : group_blocks() * kBlock);
   }
-
-  // A segment is the part of a group over which integers are summed and activations share a scale: equal parts of
-  // whole blocks, at most kMaxSegment columns; half a block for groups of up to 16.
-  std::int64_t segment_blocks() const;
-  std::int64_t segment_cols() const { return half_blocks() ? kBlock / 2 : segment_blocks() * kBlock; }
-  std::int64_t group_segments() const { return half_blocks() ? 1 : group_blocks() / segment_blocks(); }
-  std::int64_t segments() const { return half_blocks() ? 2 * blocks() : groups() * group_segments(); }
 
   std::int64_t block_bytes() const { return 2 * bits * kLine; }
   std::int64_t panel_bytes() const { return blocks() * block_bytes(); }

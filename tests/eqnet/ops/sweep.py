@@ -41,17 +41,12 @@ INPUTS = [
 
 
 def segments(cols: int, size: int) -> list[slice]:
-    """The columns over which int8 activations share a scale: equal parts of a group's blocks of 32, at most 4 each.
-
-    Groups of up to 16 columns are one segment each.
-    """
+    """The columns over which int8 activations share a scale: 32 of a group from its start on."""
     size = min(size or cols, cols)
-    blocks = -(-size // 32)
-    step = size if size <= 16 and size < cols else 32 * max(n for n in range(1, 5) if blocks % n == 0)
     return [
-        slice(start, min(start + step, group + size, cols))
+        slice(start, min(start + 32, group + size, cols))
         for group in range(0, cols, size)
-        for start in range(group, min(group + size, cols), step)
+        for start in range(group, min(group + size, cols), 32)
     ]
 
 
