@@ -274,8 +274,7 @@ void unpack(const Panels& weights, std::int64_t panel, std::int64_t first, std::
         const auto centered = V::template centered<Bits>(step_codes<V, Bits, i>(lines + half * kLine));
         unrolled<4>([&](auto t) EQNET_ALWAYS {
           const Float weight = V::template column<Bits, t>(centered);
-          V::store_float(tile + t * kPanel + half * kHalf,
-                         V::multiply(V::subtract(weight, zeros[half]), scale[half]));
+          V::store_float(tile + t * kPanel + half * kHalf, V::multiply(V::subtract(weight, zeros[half]), scale[half]));
         });
       });
       tile += kStep * kPanel;
