@@ -93,7 +93,12 @@ class GgufWeights:
             for start in range(0, count, step):
                 values[start : start + step] = self._dequantize(stored[start : start + step], kind)
             return values.reshape(tensor.shape)
-        except (ValueError, KeyError, NotImplementedError) as e:
+        except NotImplementedError as e:
+            raise RunError(
+                f"{self.files[0]}: tensor '{name}' is of a type that the package gguf cannot read ({e}); upgrade it, "
+                "or take a file of another type"
+            ) from e
+        except (ValueError, KeyError) as e:
             raise RunError(f"{self.files[0]}: tensor '{name}' cannot be read ({e}); copy the file anew") from e
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,15 +36,23 @@ def test_every_weight_has_its_value_whatever_is_read_at_a_time(
         found.zero_()  # it is nobody else's
 
 
-def test_a_row_shorter_than_its_blocks_is_named(tmp_path: Path) -> None:
-    """Of a damaged header: 16 columns of a type that holds 32 in a block."""
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"shape": (4, 16)}, "cannot be read .*; copy the file anew"),  # columns of a type that holds 32 in a block
+        ({"kind": 24}, "is of a type that the package gguf cannot read .*I8.*; upgrade it"),
+    ],
+    ids=["shape", "type"],
+)
+def test_a_tensor_that_cannot_be_read_is_named(changed: Mapping[str, Any], said: str, tmp_path: Path) -> None:
+    """Of a damaged header, or of a later version."""
     path = tmp_path / "model.gguf"
     write_gguf(packed(random_model("Llama"), {"": "int4:group32"}, "int8:group32"), path)
     header = GgufHeader(path)
     name, whole = next((name, tensor) for name, tensor in header.tensors.items() if "ffn_down" in name)
     source = open_source(path)
     weights = GgufWeights(path, source.skeleton())
-    weights._header.tensors[name] = replace(whole, shape=(4, 16))
+    weights._header.tensors[name] = replace(whole, **changed)
     key = "model.layers.0.mlp.down_proj.weight"
-    with pytest.raises(RunError, match=rf"tensor '{name}' cannot be read"):
+    with pytest.raises(RunError, match=rf"tensor '{name}' {said}"):
         weights.read(key)
