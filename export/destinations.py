@@ -81,7 +81,7 @@ class Destination:
 
         Raises:
             InputError: the path or an option is one of another destination.
-            RunError: the file or folder cannot be written, or eqnet's artifact would replace something else.
+            RunError: the file or folder cannot be written, or the folder holds something else.
         """
         if self.suffix is not None and path.suffix != self.suffix:
             raise InputError(f"--out {path}: --to {self.name} writes a file; give a name that ends in {self.suffix}")
@@ -109,8 +109,14 @@ def _eqnet(export: Export) -> Written:
     return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
 
 
-def _check_replaceable(folder: Path) -> None:
+def _check_artifact(folder: Path) -> None:
     from eqnet.packed.artifact import check_replaceable
+
+    check_replaceable(folder)
+
+
+def _check_compressed_tensors(folder: Path) -> None:
+    from eqnet.export.compressed_tensors.options import check_replaceable
 
     check_replaceable(folder)
 
@@ -197,14 +203,21 @@ def _compressed_tensors(export: Export) -> Written:
 
 
 _ROWS = (
-    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet, check_folder=_check_replaceable),
+    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet, check_folder=_check_artifact),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
     Destination("tvm", "one .so library for TVM's runtime", _tvm, ".so", ("kernels", "machine", "cc")),
     Destination(
         "cuda", "a folder of CUDA for TVM: source, cubins, and a library that launches them", _cuda, None, ("arch",)
     ),
     Destination("gguf", "one .gguf file for llama.cpp", _gguf, ".gguf"),
-    Destination("compressed-tensors", "a folder for vLLM and transformers", _compressed_tensors, None, ("engine",)),
+    Destination(
+        "compressed-tensors",
+        "a folder for vLLM and transformers",
+        _compressed_tensors,
+        None,
+        ("engine",),
+        _check_compressed_tensors,
+    ),
 )
 
 DESTINATIONS: Mapping[str, Destination] = MappingProxyType({row.name: row for row in _ROWS})

@@ -317,8 +317,8 @@ def _check_index(path: Path, index: dict[str, Any], shards: list[Shard]) -> None
         raise RunError(f"{path}: metadata are {brief(index.get('metadata'))}; the shards have a total_size of {total}")
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raises RunError unless the folder is empty or an artifact, of whatever version."""
+def check_replaceable(folder: Path, method: str = METHOD, what: str = "an artifact of eqnet") -> None:
+    """Raises RunError unless the folder is empty or an artifact, of whatever version; or a model of another method."""
     names = sorted(path.name for path in folder.iterdir() if not temporary(path))
     if not names:
         return
@@ -327,8 +327,8 @@ def check_replaceable(folder: Path) -> None:
         quantization = strict_json.parse(text, path).get("quantization_config")
     except RunError:
         quantization = None
-    if not isinstance(quantization, dict) or quantization.get("quant_method") != METHOD:
-        raise RunError(f"{folder}: is not an artifact of eqnet (it holds {some(names)}); choose a new folder")
+    if not isinstance(quantization, dict) or quantization.get("quant_method") != method:
+        raise RunError(f"{folder}: is not {what} (it holds {some(names)}); choose a new folder")
 
 
 def _stale(folder: Path, new_config: Path) -> Iterator[Path]:

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from eqnet.packed.artifact import check_replaceable as check_method
+
+METHOD = "compressed-tensors"
+"""What config.json calls this way to quantize."""
+
 VLLM, TRANSFORMERS = ENGINES = ("vllm", "transformers")
 """What may be going to run it: vLLM has kernels for some formats, transformers dequantizes all of them."""
 
@@ -33,3 +38,8 @@ class CompressedReport:
     dtype: str
     forms: Mapping[str, int]
     loads: str
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises RunError unless the folder is empty or was written in this format."""
+    check_method(folder, METHOD, "a folder of compressed-tensors")

@@ -14,7 +14,7 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eqnet.errors import ModelError, RunError
+from eqnet.errors import ModelError
 from eqnet.export.compressed_tensors.layers import (
     check,
     check_groups,
@@ -23,19 +23,18 @@ from eqnet.export.compressed_tensors.layers import (
     tensors,
     without_zero_points,
 )
-from eqnet.export.compressed_tensors.options import VLLM, CompressedReport
+from eqnet.export.compressed_tensors.options import METHOD, VLLM, CompressedReport, check_replaceable
 from eqnet.formats import Format
 from eqnet.packed.architecture import describe
 from eqnet.packed.layers import PackedLayer, PackedLinear
 from eqnet.packed.layers.base import PARTS
 from eqnet.packed.model import PackedModel
 from eqnet.packed.plain_layers import FLAG
-from eqnet.packed.replacing import replacing, temporary
+from eqnet.packed.replacing import replacing
 
 Report = Callable[[str, int, int], None]
 
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
-METHOD = "compressed-tensors"
 
 
 def write(packed: PackedModel, folder: Path, source: Any, engine: str, report: Report | None) -> CompressedReport:
@@ -170,7 +169,7 @@ def _save(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], 
     """Writes all files of the folder, and returns their bytes."""
     split = split_torch_state_dict_into_shards(dict(state))
     companions = tuple(source.companions) if source is not None else ()
-    with replacing(folder, CONFIG, lambda: _check_replaceable(folder), lambda new: _stale(folder, kept)) as writing:
+    with replacing(folder, CONFIG, lambda: check_replaceable(folder), lambda new: _stale(folder, kept)) as writing:
         for name, keys in split.filename_to_tensors.items():
             save_file({key: state[key] for key in keys}, writing / name, metadata={"format": "pt"})
         if split.is_sharded:
@@ -184,19 +183,6 @@ def _save(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], 
         kept = {path.name for path in writing.iterdir()}
         nbytes = sum(path.stat().st_size for path in writing.iterdir())
     return nbytes
-
-
-def _check_replaceable(folder: Path) -> None:
-    """Raises RunError unless the folder is empty or was written in this format."""
-    names = sorted(path.name for path in folder.iterdir() if not temporary(path))
-    if not names:
-        return
-    try:
-        found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["quantization_config"]["quant_method"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if found != METHOD:
-        raise RunError(f"{folder}: holds {names[0]} and is no folder of compressed-tensors; choose a new folder")
 
 
 def _stale(folder: Path, kept: set[str]) -> Iterator[Path]:

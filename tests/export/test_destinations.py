@@ -45,7 +45,8 @@ def test_looking_at_a_place_makes_nothing(row: Destination, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["eqnet", "compressed-tensors"])
+def test_a_folder_of_something_else_is_refused_before_any_work(name: str, tmp_path: Path) -> None:
     (tmp_path / "cat.jpg").write_text("meow")
     with pytest.raises(RunError, match=r"cat\.jpg"):
-        destination("eqnet").check(tmp_path, {})
+        destination(name).check(tmp_path, {})
