@@ -31,6 +31,19 @@ inline void relax() {
 #endif
 }
 
+constexpr int kMostShares = 64;  // more threads than that begin with the share of another
+constexpr std::int64_t kMostIndices = 0xffffffff;
+
+// The indices of a share that are left, in one word.
+struct Range {
+  std::int64_t first, end;
+
+  static Range of(std::uint64_t word) {
+    return {static_cast<std::int64_t>(word >> 32), static_cast<std::int64_t>(word & 0xffffffffu)};
+  }
+  std::uint64_t packed() const { return static_cast<std::uint64_t>(first) << 32 | static_cast<std::uint64_t>(end); }
+};
+
 // One job at a time. `inside_` counts the workers that may touch the job: the caller closes the job when no index is
 // left, and waits until nobody is inside; whoever enters later finds it closed and leaves. All atomics are sequentially
 // consistent, as entering (count, then look) and closing (shut, then look) must not be seen in different orders.
@@ -42,8 +55,7 @@ class Pool {
     grow(helpers);
     task_ = task;
     body_ = body;
-    count_ = count;
-    next_ = 0;
+    share(count, helpers + 1);
     seats_ = helpers;
     open_ = true;
     epoch_.fetch_add(1);
@@ -51,7 +63,7 @@ class Pool {
       { const std::lock_guard<std::mutex> lock(mutex_); }
       wake_.notify_all();
     }
-    work();
+    work(0);
     open_ = false;
     for (int spins = 0; inside_.load() > 0; ++spins) {
       if (spins < 1000) {
@@ -72,7 +84,10 @@ class Pool {
           for (;;) {
             await(seen);
             inside_.fetch_add(1);
-            if (open_.load() && seats_.fetch_sub(1) > 0) work();
+            if (open_.load()) {
+              const int seat = seats_.fetch_sub(1);
+              if (seat > 0) work(seat);
+            }
             inside_.fetch_sub(1);
           }
         }).detach();
@@ -82,8 +97,29 @@ class Pool {
     }
   }
 
-  void work() {
-    for (std::int64_t i = next_.fetch_add(1); i < count_; i = next_.fetch_add(1)) task_(body_, i);
+  // Cuts the indices into a share for each thread: what one thread reads is in order, and can be fetched ahead.
+  void share(std::int64_t count, int threads) {
+    shares_ = std::min(threads, kMostShares);
+    for (int i = 0; i < shares_; ++i) left_[i].range = Range{count * i / shares_, count * (i + 1) / shares_}.packed();
+  }
+
+  // Takes one's own share from its front on, and then what is left of the others' from their backs on.
+  void work(int seat) {
+    for (int i = 0; i < shares_; ++i) {
+      std::atomic<std::uint64_t>& range = left_[(seat + i) % shares_].range;
+      for (std::int64_t index; (index = take(range, i == 0)) >= 0;) task_(body_, index);
+    }
+  }
+
+  // One index of a range, or -1 if none is left.
+  static std::int64_t take(std::atomic<std::uint64_t>& range, bool front) {
+    std::uint64_t seen = range.load();
+    for (;;) {
+      Range left = Range::of(seen);
+      if (left.first >= left.end) return -1;
+      const std::int64_t index = front ? left.first++ : --left.end;
+      if (range.compare_exchange_weak(seen, left.packed())) return index;
+    }
   }
 
   // Returns when there has been a job since epoch `seen`, which it brings up to date.
@@ -109,7 +145,11 @@ class Pool {
   }
 
   // What all threads write is kept apart from what they only read.
-  alignas(64) std::atomic<std::int64_t> next_{0};
+  struct alignas(64) Left {
+    std::atomic<std::uint64_t> range{0};
+  };
+  Left left_[kMostShares];
+  int shares_ = 1;
   alignas(64) std::atomic<int> inside_{0};
   std::atomic<int> seats_{0};
   alignas(64) std::atomic<std::uint64_t> epoch_{0};
@@ -117,7 +157,6 @@ class Pool {
   std::atomic<bool> busy_{false};
   detail::Task task_ = nullptr;
   const void* body_ = nullptr;
-  std::int64_t count_ = 0;
   int workers_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -143,7 +182,7 @@ Pool& pool() {
 }  // namespace
 
 void detail::run(std::int64_t count, int threads, Task task, const void* body) {
-  if (pool().try_run(count, threads, task, body)) return;
+  if (count <= kMostIndices && pool().try_run(count, threads, task, body)) return;
   for (std::int64_t i = 0; i < count; ++i) task(body, i);
 }
 

@@ -13,8 +13,9 @@ void run(std::int64_t count, int threads, Task task, const void* body);
 }  // namespace detail
 
 // Calls body(i) for every i in [0, count), on up to `threads` threads, the calling one included, and returns when all
-// calls have ended. Indices are handed out in ascending order, one at a time, to whichever thread is free: a thread
-// that has lost its core to another process costs no more than the one index that it is at.
+// calls have ended. Each thread has a share of the indices, which it takes in ascending order, one at a time, and then
+// what is left of the others' shares: a thread that has lost its core to another process costs no more than the one
+// index that it is at.
 //
 // Several threads may call at once: the first one gets the pool, the others, and calls from within a body, run alone.
 // `body` must not throw.
