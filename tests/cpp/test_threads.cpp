@@ -36,6 +36,20 @@ TEST(threads_visit_every_index_once) {
     }
   }
   for (int loop = 0; loop < 50; ++loop) EXPECT(each_once(1000, 3), "loop %d", loop);
+  for (const int count : {70, 100, 1000}) EXPECT(each_once(count, 70), "%d on many", count);
+}
+
+TEST(threads_begin_apart) {
+  for (int loop = 0; loop < 20; ++loop) {
+    std::atomic<int> there{0};
+    std::int64_t begun[2] = {-1, -1};
+    parallel_for(100, 2, [&](std::int64_t i) {
+      if (there < 2) begun[there++] = i;  // each waits for the other one, and so nobody else comes here
+      while (there < 2) std::this_thread::yield();
+    });
+    EXPECT(begun[0] + begun[1] == 50 && begun[0] * begun[1] == 0, "%d and %d", static_cast<int>(begun[0]),
+           static_cast<int>(begun[1]));
+  }
 }
 
 TEST(threads_that_sleep_are_woken) {
