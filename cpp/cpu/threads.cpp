@@ -149,7 +149,6 @@ class Pool {
     std::atomic<std::uint64_t> range{0};
   };
   Left left_[kMostShares];
-  int shares_ = 1;
   alignas(64) std::atomic<int> inside_{0};
   std::atomic<int> seats_{0};
   alignas(64) std::atomic<std::uint64_t> epoch_{0};
@@ -157,6 +156,7 @@ class Pool {
   std::atomic<bool> busy_{false};
   detail::Task task_ = nullptr;
   const void* body_ = nullptr;
+  int shares_ = 1;
   int workers_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
