@@ -107,8 +107,7 @@ def measured(model: Subject, arguments: argparse.Namespace) -> Measured:
 def all_addresses(cache: Path, archives: Path) -> Path:
     """The file of all Addresses on the State of the Union; 256 kB of them come with eqnet."""
     path = cache / "addresses.txt"
-    if not path.exists():
-        path.write_bytes(b"\n\n".join(texts.addresses(archives)))
+    path.write_bytes(b"\n\n".join(texts.addresses(archives)))
     return path
 
 
