@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from eqnet.errors import InputError
+from eqnet.export.compressed_tensors.options import check_replaceable as check_compressed_tensors
 from eqnet.files import check_folder_writable
+from eqnet.packed.artifact import check_replaceable
 
 if TYPE_CHECKING:
     from eqnet.packed.model import PackedModel
@@ -109,18 +111,6 @@ def _eqnet(export: Export) -> Written:
     return Written(artifact.nbytes + artifact.overhead, {"overhead": artifact.overhead})
 
 
-def _check_artifact(folder: Path) -> None:
-    from eqnet.packed.artifact import check_replaceable
-
-    check_replaceable(folder)
-
-
-def _check_compressed_tensors(folder: Path) -> None:
-    from eqnet.export.compressed_tensors.options import check_replaceable
-
-    check_replaceable(folder)
-
-
 def _onnx(export: Export) -> Written:
     from eqnet.export.onnx import OnnxOptions, write_onnx
     from eqnet.export.onnx.causal import is_causal, write_causal
@@ -203,7 +193,7 @@ def _compressed_tensors(export: Export) -> Written:
 
 
 _ROWS = (
-    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet, check_folder=_check_artifact),
+    Destination("eqnet", "eqnet's own artifact: config.json and safetensors", _eqnet, check_folder=check_replaceable),
     Destination("onnx", "one .onnx file for ONNX Runtime", _onnx, ".onnx", ("portable", "exact", "opset")),
     Destination("tvm", "one .so library for TVM's runtime", _tvm, ".so", ("kernels", "machine", "cc")),
     Destination(
@@ -216,7 +206,7 @@ _ROWS = (
         _compressed_tensors,
         None,
         ("engine",),
-        _check_compressed_tensors,
+        check_compressed_tensors,
     ),
 )
 

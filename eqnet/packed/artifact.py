@@ -318,7 +318,13 @@ def _check_index(path: Path, index: dict[str, Any], shards: list[Shard]) -> None
 
 
 def check_replaceable(folder: Path, method: str = METHOD, what: str = "an artifact of eqnet") -> None:
-    """Raises RunError unless the folder is empty or an artifact, of whatever version; or a model of another method."""
+    """Raises RunError unless the folder is empty or holds ``what``, of whatever version.
+
+    Args:
+        folder: that files are to be written into.
+        method: the ``quant_method`` in its config.json.
+        what: the same for people.
+    """
     names = sorted(path.name for path in folder.iterdir() if not temporary(path))
     if not names:
         return
